@@ -1,0 +1,14 @@
+//! The nouns of Isobar: ids, states, times and the serialized-Dag model.
+//!
+//! Floor 0: this crate depends on no other crate of the house and does no I/O.
+
+pub mod dag;
+mod ids;
+mod states;
+mod time;
+
+pub use ids::{
+    BadTeamName, DagId, Dispatch, MapIndex, Rev, RunId, RunKey, TaskId, TaskKey, TeamId, TeamName, TiId, UNMAPPED,
+};
+pub use states::{RunState, RunTrigger, RunType, TaskState, TriggerRule, UnknownName, WeightRule};
+pub use time::{AirflowTime, from_micros, parse_time, render_time, to_micros};

@@ -1,0 +1,9 @@
+//! What goes over Isobar's wires: frames and messages to the Task SDK, workloads, and the traits through which
+//! team-side machinery talks to the control plane.
+//!
+//! Floor 1: shapes and codecs only, no behaviour.
+
+pub mod agent;
+pub mod execution;
+pub mod wake;
+pub mod workload;

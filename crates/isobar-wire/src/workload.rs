@@ -1,0 +1,39 @@
+//! What an executor is handed: one try of one task instance, and where its file and its log are.
+
+use serde::{Deserialize, Serialize};
+
+use crate::execution::TaskIdentity;
+
+/// One task to run, under one identity.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Workload {
+    /// Who it runs as.
+    pub identity: TaskIdentity,
+    /// The Dag version it runs.
+    pub dag_version_id: uuid::Uuid,
+    /// Path of the Dag file below the bundle.
+    pub dag_rel_path: String,
+    /// The bundle's name.
+    pub bundle: String,
+    /// The bundle's version, where it has one.
+    pub bundle_version: Option<String>,
+    /// Log path below the log folder, beginning with the team (rule 29).
+    pub log_path: String,
+    /// The queue that the task names.
+    pub queue: String,
+    /// The executor's name inside the team's list.
+    pub executor: String,
+    /// Slots that it takes of its pool.
+    pub pool_slots: i32,
+    /// Its total priority weight.
+    pub priority_weight: i32,
+}
+
+/// How an executor saw a workload end. The task's state is what the Execution API was told; this only finds losses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkloadEnded {
+    /// Which one.
+    pub identity: TaskIdentity,
+    /// What went wrong, none where the executor saw nothing wrong.
+    pub failure: Option<String>,
+}
