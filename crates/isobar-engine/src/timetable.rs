@@ -1,0 +1,1 @@
+//! Timetables: when a Dag's next run is due.

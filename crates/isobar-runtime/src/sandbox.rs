@@ -1,0 +1,138 @@
+//! The wall around a team's children (rule 11, "Python children" of the architecture).
+//!
+//! A team's zygote is confined before it is exec'd: an operating-system user of its own where Isobar runs as root, no
+//! new privileges, a Landlock view of the file system that holds the team's own folders only, no signals and no
+//! abstract sockets out of the team, private `HOME` and `TMPDIR`. Everything it forks inherits that.
+//!
+//! A running, threaded server cannot confine itself for one child, so the wall is put up by a second, short life of
+//! our own binary: [`command`] starts it as [`Launcher`] says, it calls [`confine_and_exec`] and becomes the program.
+//!
+//! Deliberately absent: namespaces, seccomp and resource limits (a later issue). `docs/environments.md` lists what is
+//! therefore still visible to a team.
+
+mod confine;
+mod error;
+mod identity;
+mod kernel;
+mod prepare;
+mod rehearse;
+mod system;
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::{Deserialize, Serialize};
+
+pub use confine::{confine_and_exec, hide_own_memory};
+pub use error::SandboxError;
+pub use identity::{DEFAULT_UID_BASE, OsUser};
+pub use kernel::{Kernel, kernel};
+pub use prepare::{Grounds, prepare};
+pub use rehearse::rehearse;
+
+/// The environment variable that carries a [`Confinement`] to the launcher; it is gone after the exec.
+pub const CONFINEMENT_VARIABLE: &str = "ISOBAR_CONFINEMENT";
+
+/// The hidden subcommand of the binary that must call [`confine_and_exec`].
+pub const CONFINE_SUBCOMMAND: &str = "__confine";
+
+/// What one team's children may touch. Made by [`prepare`]; holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confinement {
+    /// The team, for messages.
+    pub team: String,
+    /// Whether Landlock is applied; false only where the configuration says `isolation = "none"`.
+    pub landlock: bool,
+    /// Whom to become; none: stay who we are, without capabilities.
+    pub user: Option<OsUser>,
+    /// Folders and files to read and execute: Dag folders, environment, base Python, the agent.
+    pub read: Vec<PathBuf>,
+    /// Folders to read and write: scratch and what the team's configuration adds.
+    pub write: Vec<PathBuf>,
+    /// The private `HOME`, inside one of `write`.
+    pub home: PathBuf,
+    /// The private `TMPDIR`, inside one of `write`.
+    pub tmp: PathBuf,
+    /// `AIRFLOW_HOME`, inside one of `write`.
+    pub airflow_home: PathBuf,
+    /// The file mode mask of the children.
+    pub umask: u32,
+}
+
+impl Confinement {
+    /// The environment that every child starts from; nothing of the server's own is in it.
+    ///
+    /// `path_first` stands before the system's folders in `PATH`: the team environment's `bin`.
+    #[must_use]
+    pub fn environment(&self, path_first: Option<&Path>) -> BTreeMap<String, String> {
+        let system = "/usr/local/bin:/usr/bin:/bin";
+        let path = path_first.map_or_else(|| system.to_owned(), |first| format!("{}:{system}", first.display()));
+        let text = |path: &Path| path.display().to_string();
+        BTreeMap::from([
+            ("PATH".to_owned(), path),
+            ("HOME".to_owned(), text(&self.home)),
+            ("TMPDIR".to_owned(), text(&self.tmp)),
+            ("AIRFLOW_HOME".to_owned(), text(&self.airflow_home)),
+            ("USER".to_owned(), self.team.clone()),
+            ("LOGNAME".to_owned(), self.team.clone()),
+            ("LANG".to_owned(), "C.UTF-8".to_owned()),
+            ("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()),
+        ])
+    }
+}
+
+/// How our own binary is started for the confining: a program and the arguments that lead it to [`confine_and_exec`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launcher {
+    /// The program; the running binary itself.
+    pub program: PathBuf,
+    /// Arguments before the `--`.
+    pub arguments: Vec<String>,
+}
+
+impl Launcher {
+    /// The running binary with its hidden subcommand.
+    ///
+    /// # Errors
+    /// Where the operating system does not say which file is running.
+    pub fn this_binary() -> Result<Self, SandboxError> {
+        let program = std::env::current_exe().map_err(SandboxError::NoLauncher)?;
+        Ok(Self {
+            program,
+            arguments: vec![CONFINE_SUBCOMMAND.to_owned()],
+        })
+    }
+}
+
+/// A command that runs `program` with `arguments` inside `confinement`, with an environment that holds the
+/// confinement's own variables and nothing else. The caller adds variables and standard streams.
+///
+/// File descriptors without close-on-exec, standard streams included, reach the program as they are.
+///
+/// # Errors
+/// Where the confinement cannot be written as JSON (a path that is not UTF-8).
+pub fn command<A: AsRef<OsStr>>(
+    launcher: &Launcher,
+    confinement: &Confinement,
+    program: &Path,
+    arguments: impl IntoIterator<Item = A>,
+) -> Result<Command, SandboxError> {
+    let spec = serde_json::to_string(confinement).map_err(|_| SandboxError::NotText(confinement.team.clone()))?;
+    let bin = program.parent().filter(|folder| folder.is_absolute());
+    let mut command = Command::new(&launcher.program);
+    command
+        .env_clear()
+        .envs(confinement.environment(bin))
+        .env(CONFINEMENT_VARIABLE, spec)
+        .args(&launcher.arguments)
+        .arg("--")
+        .arg(program)
+        .args(arguments)
+        .current_dir("/");
+    Ok(command)
+}
+
+#[cfg(test)]
+mod tests;

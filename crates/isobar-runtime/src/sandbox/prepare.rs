@@ -1,0 +1,158 @@
+//! Making the ground on which a team's children stand: scratch folders, owners, and the list of what is theirs.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use isobar_config::{Isolation, Team};
+
+use super::{Confinement, OsUser, SandboxError, kernel, system};
+
+/// Where a team's children live, and what they must never see.
+#[derive(Clone, Debug)]
+pub struct Grounds {
+    /// The team's folder for run-time things ([`isobar_config::Config::run_folder`]); `scratch` is made inside.
+    pub run_folder: PathBuf,
+    /// To read: environment, base Python ([`crate::environment::Environment::read`]), the agent's folder.
+    pub read: Vec<PathBuf>,
+    /// To stay hidden: the state folder, the log folder, configuration files, the folders of all other teams. What of
+    /// it contains one of the team's own folders is fine (the state folder holds the scratch); the reverse is refused.
+    pub hidden: Vec<PathBuf>,
+}
+
+/// Makes the team's scratch and write folders, gives them to its user, and says what its children may touch.
+///
+/// Called by the server, as root or not, before each start of the team's zygote; doing it twice changes nothing.
+///
+/// # Errors
+/// [`SandboxError::NoLandlock`] where the kernel has none and the team does not say `isolation = "none"`;
+/// [`SandboxError::Exposed`] where something hidden lies inside what the team may read; folders that cannot be made.
+pub fn prepare(team: &Team, user: Option<OsUser>, grounds: &Grounds) -> Result<Confinement, SandboxError> {
+    let name = team.name.as_str();
+    let landlock = team.isolation == Isolation::Landlock;
+    if landlock && !kernel().landlock {
+        return Err(SandboxError::NoLandlock { team: name.to_owned() });
+    }
+
+    let scratch = grounds.run_folder.join("scratch");
+    let folders = ["home", "tmp", "airflow"].map(|part| scratch.join(part));
+    make_passable(name, &grounds.run_folder)?;
+    for folder in [&scratch].into_iter().chain(&folders) {
+        make_private(name, folder, user)?;
+    }
+    for folder in &team.write_folders {
+        make_writable(name, folder, user)?;
+    }
+    let [home, tmp, airflow_home] = folders;
+
+    let mut read: Vec<PathBuf> = team.folders.iter().chain(&team.read_folders).chain(&grounds.read).cloned().collect();
+    read.sort();
+    read.dedup();
+    let mut write = vec![scratch];
+    write.extend(team.write_folders.iter().cloned());
+    let confinement = Confinement {
+        team: name.to_owned(),
+        landlock,
+        user,
+        read: resolved(read),
+        write: resolved(write),
+        home,
+        tmp,
+        airflow_home,
+        umask: 0o022,
+    };
+    if landlock {
+        refuse_exposure(&confinement, &grounds.hidden)?;
+    }
+    Ok(confinement)
+}
+
+/// Landlock has no rule that takes away, so what is hidden must not lie below what is open.
+fn refuse_exposure(confinement: &Confinement, hidden: &[PathBuf]) -> Result<(), SandboxError> {
+    let programs: Vec<PathBuf> = resolved(system::PROGRAMS.iter().map(PathBuf::from).collect());
+    for hidden in resolved(hidden.to_vec()) {
+        let open = (programs.iter())
+            .chain(&confinement.read)
+            .chain(&confinement.write)
+            .find(|open| hidden.starts_with(open));
+        if let Some(open) = open {
+            return Err(SandboxError::Exposed {
+                team: confinement.team.clone(),
+                open: open.clone(),
+                hidden,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Links resolved where the path exists, since Landlock's rules stick to what a path leads to.
+fn resolved(paths: Vec<PathBuf>) -> Vec<PathBuf> {
+    paths.into_iter().map(|path| fs::canonicalize(&path).unwrap_or(path)).collect()
+}
+
+/// A folder of ours on the way to the team's: others may pass, not list. Its missing parents are made likewise.
+fn make_passable(team: &str, folder: &Path) -> Result<(), SandboxError> {
+    fs::DirBuilder::new().recursive(true).mode(0o711).create(folder).map_err(failed(team, folder))?;
+    let mode = fs::metadata(folder).map_err(failed(team, folder))?.permissions().mode();
+    if mode & 0o111 != 0o111 {
+        fs::set_permissions(folder, fs::Permissions::from_mode(mode | 0o111)).map_err(failed(team, folder))?;
+    }
+    Ok(())
+}
+
+fn make_private(team: &str, folder: &Path, user: Option<OsUser>) -> Result<(), SandboxError> {
+    match fs::DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(team, folder)(error)),
+        _ => {}
+    }
+    // A child may have put a link here; owners and modes are changed on real folders only.
+    let found = fs::symlink_metadata(folder).map_err(failed(team, folder))?;
+    if !found.is_dir() {
+        fs::remove_file(folder).map_err(failed(team, folder))?;
+        return make_private(team, folder, user);
+    }
+    give(team, folder, &found, user)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(failed(team, folder))
+}
+
+fn make_writable(team: &str, folder: &Path, user: Option<OsUser>) -> Result<(), SandboxError> {
+    let new = !folder.exists();
+    fs::create_dir_all(folder).map_err(failed(team, folder))?;
+    let Some(user) = user else { return Ok(()) };
+    let found = fs::metadata(folder).map_err(failed(team, folder))?;
+    let empty = || fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
+    let mode = found.mode();
+    let may_write = (found.uid() == user.uid && mode & 0o300 == 0o300)
+        || (found.gid() == user.gid && mode & 0o030 == 0o030)
+        || mode & 0o003 == 0o003;
+    if new || (!may_write && empty()) {
+        give(team, folder, &found, Some(user))
+    } else if may_write {
+        Ok(())
+    } else {
+        Err(SandboxError::NotWritable {
+            team: team.to_owned(),
+            user: user.uid,
+            path: folder.to_owned(),
+        })
+    }
+}
+
+fn give(team: &str, folder: &Path, found: &fs::Metadata, user: Option<OsUser>) -> Result<(), SandboxError> {
+    match user {
+        Some(user) if (found.uid(), found.gid()) != (user.uid, user.gid) => {
+            chown(folder, Some(user.uid), Some(user.gid)).map_err(failed(team, folder))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn failed<'a>(team: &'a str, path: &'a Path) -> impl FnOnce(io::Error) -> SandboxError + 'a {
+    move |source| SandboxError::Prepare {
+        team: team.to_owned(),
+        path: path.to_owned(),
+        source,
+    }
+}

@@ -1,0 +1,238 @@
+"""A single-threaded process of one team that is forked once per task, parse or helper.
+
+Launched warm it imports what its children will use before the first fork; launched cold each child imports for itself.
+
+Standard input is a SOCK_SEQPACKET control socket; each packet is one JSON object.
+
+From the supervisor:
+    {"op": "fork", "id": N, "target": "task", "env": {...}}   with four descriptors: requests, stdout, stderr, logs
+    {"op": "kill", "pid": P, "signal": S, "group": true}
+To the supervisor:
+    {"event": "waiting"}                               another zygote of this team still holds the lock
+    {"event": "ready", "pid": P, "airflow": "3.3.2", "seconds": 1.4}
+    {"event": "forked", "id": N, "pid": P}             always before that child's "exit"
+    {"event": "exit", "pid": P, "code": C}             negative: killed by that signal
+    {"event": "refused", "id": N, "message": "..."}    the fork did not happen
+
+When the control socket closes, every descendant is killed, whatever session or process group it moved to, and only
+then does this process end and release the team's lock.
+"""
+
+import ctypes
+import fcntl
+import gc
+import importlib.metadata
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+
+from isobar_agent import descendants
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+PACKET_LIMIT = 1 << 20
+SUPPORTED = "3.3.2"
+TARGETS = ("task", "parse")
+
+
+def main(launch: str, lock_path: str) -> None:
+    """Runs until the control socket closes."""
+    started = time.monotonic()
+    control = take_control_socket()
+    os.setsid()
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    lock = take_lock(lock_path, control)
+    wakeup = watch_children()
+    version = check_version()
+    if launch == "warm":
+        from isobar_agent import preload
+
+        preload.preload()
+    refuse_threads()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    tell(control, event="ready", pid=os.getpid(), airflow=version, seconds=round(time.monotonic() - started, 3))
+    zygote = Zygote(control, wakeup, lock)
+    try:
+        zygote.serve()
+    finally:
+        descendants.kill_all()
+        os._exit(0)
+
+
+def take_control_socket() -> socket.socket:
+    """Moves the control socket away from standard input, which children must not find open on it."""
+    control = socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3))
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    return control
+
+
+def take_lock(path: str, control: socket.socket) -> int:
+    """One zygote per team: waits until the one before has killed what it had started."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        tell(control, event="waiting")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
+def watch_children() -> int:
+    """Gives a descriptor that becomes readable when a child ends."""
+    reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    return reading
+
+
+def check_version() -> str:
+    """Gives the installed Airflow's version; refuses those whose inner doors this agent does not know."""
+    try:
+        version = importlib.metadata.version("apache-airflow-core")
+    except importlib.metadata.PackageNotFoundError:
+        raise SystemExit(f"Airflow is not installed in {sys.prefix}; Isobar runs teams on {SUPPORTED}") from None
+    if version != SUPPORTED:
+        raise SystemExit(f"Airflow {version} is installed in {sys.prefix}; Isobar runs teams on {SUPPORTED}")
+    return version
+
+
+def prctl(option: int, value: int) -> None:
+    """Calls prctl(2); raises OSError where the kernel refuses."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, value, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl({option}, {value}): {os.strerror(number)}")
+
+
+def refuse_threads() -> None:
+    """A lock that another thread holds at the fork would stay locked in the child forever."""
+    count = len(os.listdir("/proc/self/task"))
+    if count != 1:
+        raise SystemExit(
+            f"the zygote has {count} threads after its imports, and forking it would not be safe; find what starts "
+            "threads on import (airflow_local_settings, sitecustomize, a provider) or set `launch = \"cold\"`"
+        )
+
+
+def tell(control: socket.socket, **message: object) -> None:
+    """Sends one packet; nothing to be done where nobody listens any more."""
+    try:
+        control.send(json.dumps(message).encode())
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+
+
+class Zygote:
+    """The loop: forks on request, reaps, reports."""
+
+    def __init__(self, control: socket.socket, wakeup: int, lock: int) -> None:
+        self.control = control
+        self.wakeup = wakeup
+        self.lock = lock
+        self.children: set[int] = set()
+
+    def serve(self) -> None:
+        """Returns when the control socket closes."""
+        poll = select.poll()
+        poll.register(self.control, select.POLLIN)
+        poll.register(self.wakeup, select.POLLIN)
+        while True:
+            for fd, _ in poll.poll():
+                if fd == self.wakeup:
+                    os.read(self.wakeup, 4096)
+                    self.reap()
+                elif not self.obey():
+                    return
+
+    def reap(self) -> None:
+        """Reports ended children; orphans of theirs, which fall to this subreaper, are reaped silently."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid in self.children:
+                self.children.discard(pid)
+                tell(self.control, event="exit", pid=pid, code=os.waitstatus_to_exitcode(status))
+
+    def obey(self) -> bool:
+        """Carries out one packet; false where the socket has closed."""
+        try:
+            packet, fds, _, _ = socket.recv_fds(self.control, PACKET_LIMIT, 4, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            return False
+        if not packet:
+            return False
+        order = json.loads(packet)
+        if order["op"] == "kill":
+            self.kill(order)
+        elif order["op"] == "fork":
+            self.fork(order, fds)
+        for fd in fds:
+            os.close(fd)
+        return True
+
+    def kill(self, order: dict) -> None:
+        """Signals a child that is not yet reaped, so that the number cannot mean another process."""
+        pid = order["pid"]
+        if pid not in self.children:
+            return
+        try:
+            if order["group"]:
+                os.killpg(pid, order["signal"])
+            else:
+                os.kill(pid, order["signal"])
+        except ProcessLookupError:
+            pass
+        except PermissionError:
+            os.kill(pid, order["signal"])
+
+    def fork(self, order: dict, fds: list[int]) -> None:
+        """Forks one child for `order`."""
+        if len(fds) != 4 or order["target"] not in TARGETS:
+            message = f"cannot fork {order['target']!r} with {len(fds)} descriptors"
+            tell(self.control, event="refused", id=order["id"], message=message)
+            return
+        try:
+            pid = os.fork()
+        except OSError as error:
+            tell(self.control, event="refused", id=order["id"], message=str(error))
+            return
+        if pid == 0:
+            try:
+                self.become_child(order, fds)
+            finally:
+                os._exit(124)
+        try:
+            os.setpgid(pid, pid)
+        except OSError:
+            pass
+        self.children.add(pid)
+        tell(self.control, event="forked", id=order["id"], pid=pid)
+
+    def become_child(self, order: dict, fds: list[int]) -> None:
+        """Turns this fork into the supervised process; does not return."""
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.setpgid(0, 0)
+        self.control.close()
+        os.close(self.wakeup)
+        os.close(self.lock)
+        os.environ.update(order["env"])
+        gc.enable()
+        from isobar_agent import preload
+
+        preload.enter(order["target"], fds)
