@@ -55,8 +55,9 @@ pub(super) struct Control(AsyncFd<OwnedFd>);
 
 impl Control {
     /// Takes a non-blocking SOCK_SEQPACKET socket.
+    #[expect(deprecated, reason = "an OwnedFd cannot change its number; the replacement is unsafe")]
     pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
-        AsyncFd::register(fd).map(Self).map_err(Into::into)
+        AsyncFd::new(fd).map(Self)
     }
 
     /// Sends one packet whole, or fails.
