@@ -201,6 +201,12 @@ pub(crate) fn read_lets(value: &Value) -> Read<Vec<AssetExpr>> {
             .and_then(Value::as_str)
             .is_some_and(|tag| tag.starts_with("asset") && !tag.contains("unique_key") && !tag.contains("event"))
     };
-    each(value, |item| if is_asset(item) { AssetExpr::read(item).map(Some) } else { Ok(None) })
-        .map(|found| found.into_iter().flatten().collect())
+    each(value, |item| {
+        if is_asset(item) {
+            AssetExpr::read(item).map(Some)
+        } else {
+            Ok(None)
+        }
+    })
+    .map(|found| found.into_iter().flatten().collect())
 }

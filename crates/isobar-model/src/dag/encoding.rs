@@ -1,7 +1,7 @@
 //! Airflow's tagged values: `{"__type": T, "__var": V}` inside generic containers, bare ones elsewhere.
 
-use jiff::tz::{Offset, TimeZone};
 use jiff::SignedDuration;
+use jiff::tz::{Offset, TimeZone};
 use serde_json::Value;
 
 use super::error::{DagError, Problem, Read, excerpt};
@@ -199,12 +199,10 @@ impl RelativeDelta {
             minute: set("minute")?,
             second: set("second")?,
             microsecond: set("microsecond")?,
-            weekday: or(map, "weekday", None, |value| {
-                match each(value, small)?.as_slice() {
-                    [day @ 0..=6] => Ok(Some((*day, 1))),
-                    [day @ 0..=6, nth @ (-1000..=-1 | 1..=1000)] => Ok(Some((*day, *nth))),
-                    other => Err(out_of_range("a weekday and its ordinal", format!("{other:?}"))),
-                }
+            weekday: or(map, "weekday", None, |value| match each(value, small)?.as_slice() {
+                [day @ 0..=6] => Ok(Some((*day, 1))),
+                [day @ 0..=6, nth @ (-1000..=-1 | 1..=1000)] => Ok(Some((*day, *nth))),
+                other => Err(out_of_range("a weekday and its ordinal", format!("{other:?}"))),
             })?,
         })
     }

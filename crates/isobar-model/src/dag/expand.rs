@@ -228,9 +228,10 @@ fn collect_references(value: &Value, find: FindTask<'_>, into: &mut Vec<XComArg>
             Ok(())
         }
         _ => match value {
-            Value::Array(items) => items.iter().enumerate().try_for_each(|(index, item)| {
-                collect_references(item, find, into).map_err(|e| e.at(index))
-            }),
+            Value::Array(items) => items
+                .iter()
+                .enumerate()
+                .try_for_each(|(index, item)| collect_references(item, find, into).map_err(|e| e.at(index))),
             Value::Object(map) => map
                 .iter()
                 .try_for_each(|(key, item)| collect_references(item, find, into).map_err(|e| e.under(key))),

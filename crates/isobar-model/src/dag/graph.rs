@@ -132,8 +132,8 @@ impl Graph {
             }
             edges.push(targets);
         }
-        let order = topological(&edges, waits_for)
-            .map_err(|stuck| DagError::here(Problem::Cycle(excerpt(names[stuck]))))?;
+        let order =
+            topological(&edges, waits_for).map_err(|stuck| DagError::here(Problem::Cycle(excerpt(names[stuck]))))?;
         Ok((Self::build(&names, &edges, &order), order))
     }
 

@@ -69,7 +69,11 @@ impl TaskGroup {
     /// The label in the UI.
     #[must_use]
     pub fn label(&self) -> &str {
-        if self.display_name.is_empty() { &self.own_id } else { &self.display_name }
+        if self.display_name.is_empty() {
+            &self.own_id
+        } else {
+            &self.display_name
+        }
     }
 }
 
@@ -217,9 +221,7 @@ impl Reader<'_> {
         let mut children: Vec<(&String, &Value)> = required(map, "children", object)?.iter().collect();
         children.sort_unstable_by_key(|(label, _)| *label);
         for (label, entry) in children {
-            let child = self
-                .child(entry, idx)
-                .map_err(|e| e.under(label).under("children"))?;
+            let child = self.child(entry, idx).map_err(|e| e.under(label).under("children"))?;
             self.groups[idx.index()].children.push(child);
         }
         Ok(idx)

@@ -39,7 +39,9 @@ pub(crate) fn object(value: &Value) -> Read<&Object> {
 }
 
 pub(crate) fn list(value: &Value) -> Read<&[Value]> {
-    value.as_array().map_or_else(|| wrong("a list", value), |l| Ok(l))
+    value
+        .as_array()
+        .map_or_else(|| wrong("a list", value), |l| Ok(l.as_slice()))
 }
 
 pub(crate) fn text(value: &Value) -> Read<&str> {
@@ -72,7 +74,10 @@ pub(crate) fn small(value: &Value) -> Read<i32> {
             if number.fract() != 0.0 {
                 return Err(out_of_range("a whole number", number));
             }
-            #[expect(clippy::cast_possible_truncation, reason = "`as` saturates; the range is checked below")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "`as` saturates; the range is checked below"
+            )]
             let whole = number as i64;
             whole
         }
@@ -82,7 +87,10 @@ pub(crate) fn small(value: &Value) -> Read<i32> {
 
 /// A whole number, clipped to the range of a database integer as Airflow clips priority weights.
 pub(crate) fn clipped(value: &Value) -> Read<i32> {
-    #[expect(clippy::cast_possible_truncation, reason = "`as` saturates, which is what clipping means")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "`as` saturates, which is what clipping means"
+    )]
     real(value).map(|number| number as i32)
 }
 
@@ -105,7 +113,10 @@ pub(crate) fn seconds(value: &Value) -> Read<SignedDuration> {
 pub(crate) fn instant(value: &Value) -> Read<Timestamp> {
     let number = real(value)?;
     let whole = number.floor();
-    #[expect(clippy::cast_possible_truncation, reason = "`as` saturates and jiff checks the range")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "`as` saturates and jiff checks the range"
+    )]
     let (secs, micros) = (whole as i64, ((number - whole) * MICROS).round_ties_even() as i64);
     secs.checked_mul(1_000_000)
         .and_then(|s| s.checked_add(micros))
@@ -143,12 +154,7 @@ pub(crate) fn optional<'v, T>(map: &'v Object, key: &str, item: impl FnOnce(&'v 
 }
 
 /// A key with a default for when it is absent or null.
-pub(crate) fn or<'v, T>(
-    map: &'v Object,
-    key: &str,
-    default: T,
-    item: impl FnOnce(&'v Value) -> Read<T>,
-) -> Read<T> {
+pub(crate) fn or<'v, T>(map: &'v Object, key: &str, default: T, item: impl FnOnce(&'v Value) -> Read<T>) -> Read<T> {
     optional(map, key, item).map(|found| found.unwrap_or(default))
 }
 

@@ -13,7 +13,9 @@ use super::encoding::{bare, plain};
 use super::error::{DagError, Problem, Read, excerpt};
 use super::expand::{ExpandInput, FindTask};
 use super::param::Param;
-use super::read::{Object, boolean, clipped, instant, object, optional, or, real, required, seconds, small, string, strings, text};
+use super::read::{
+    Object, boolean, clipped, instant, object, optional, or, real, required, seconds, small, string, strings, text,
+};
 use crate::{TaskId, TriggerRule, WeightRule};
 
 /// How a task's own weight becomes its priority.
@@ -229,7 +231,11 @@ struct Layers<'v> {
 impl<'v> Layers<'v> {
     fn layer_with(&self, key: &str) -> Option<(&'static str, &'v Object)> {
         let order = if self.partial.is_some() {
-            [("partial_kwargs", self.partial), ("client_defaults", self.client), ("", Some(self.own))]
+            [
+                ("partial_kwargs", self.partial),
+                ("client_defaults", self.client),
+                ("", Some(self.own)),
+            ]
         } else {
             [("", Some(self.own)), ("client_defaults", self.client), ("", None)]
         };
@@ -242,8 +248,9 @@ impl<'v> Layers<'v> {
     fn get<T>(&self, key: &str, item: impl FnOnce(&'v Value) -> Read<T>) -> Read<Option<T>> {
         match self.layer_with(key) {
             None => Ok(None),
-            Some((name, layer)) => optional(layer, key, |v| item(bare(v)))
-                .map_err(|e| if name.is_empty() { e } else { e.under(name) }),
+            Some((name, layer)) => {
+                optional(layer, key, |v| item(bare(v))).map_err(|e| if name.is_empty() { e } else { e.under(name) })
+            }
         }
     }
 
@@ -258,8 +265,7 @@ impl<'v> Layers<'v> {
     /// `has_on_x_callback`, or the older `on_x_callback` with something in it.
     fn callback(&self, name: &str) -> Read<bool> {
         let older = |v: &Value| Ok(!matches!(v, Value::Null | Value::Bool(false)));
-        Ok(self.flag(&format!("has_on_{name}_callback"))?
-            || self.or(&format!("on_{name}_callback"), false, older)?)
+        Ok(self.flag(&format!("has_on_{name}_callback"))? || self.or(&format!("on_{name}_callback"), false, older)?)
     }
 }
 
@@ -282,7 +288,11 @@ impl Task {
             Some(own) => Ok(Some(own)),
             None => at.get(key, instant),
         };
-        let shown_name = if is_mapped { "task_display_name" } else { "_task_display_name" };
+        let shown_name = if is_mapped {
+            "task_display_name"
+        } else {
+            "_task_display_name"
+        };
         Ok(Self {
             task_id: TaskId::from(required(own, "task_id", text)?),
             custom_display_name: at.get(shown_name, string)?.filter(|name| !name.is_empty()),
@@ -292,7 +302,7 @@ impl Task {
             owner: word("owner", "airflow")?,
 
             trigger_rule: at.or("trigger_rule", TriggerRule::AllSuccess, |v| {
-                text(v)?.parse().map_err(DagError::here::<crate::UnknownName>)
+                text(v)?.parse().map_err(|e: crate::UnknownName| DagError::here(e))
             })?,
             depends_on_past: at.flag("depends_on_past")?,
             wait_for_downstream: at.flag("wait_for_downstream")?,
@@ -306,7 +316,11 @@ impl Task {
             pool: word("pool", "default_pool")?,
             pool_slots: at.or("pool_slots", 1, small)?,
             priority_weight: at.or("priority_weight", 1, clipped)?,
-            weight_rule: at.or("weight_rule", TaskWeightRule::BuiltIn(WeightRule::Downstream), weight_rule)?,
+            weight_rule: at.or(
+                "weight_rule",
+                TaskWeightRule::BuiltIn(WeightRule::Downstream),
+                weight_rule,
+            )?,
             queue: word("queue", "default")?,
             executor: at.get("executor", string)?,
             run_as_user: at.get("run_as_user", string)?,
@@ -326,7 +340,11 @@ impl Task {
             is_sensor: or(own, "_is_sensor", false, boolean)?,
             reschedule: or(own, "reschedule", false, boolean)?,
             needs_expansion: or(own, "_needs_expansion", is_mapped, boolean)?,
-            mapping: if is_mapped { Some(Mapping::read(own, find)?) } else { None },
+            mapping: if is_mapped {
+                Some(Mapping::read(own, find)?)
+            } else {
+                None
+            },
             map_index_template: at.get("map_index_template", string)?,
             start_from_trigger: at.flag("start_from_trigger")?,
             start_trigger_args: optional(own, "start_trigger_args", StartTriggerArgs::read)?,

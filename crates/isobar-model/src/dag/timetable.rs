@@ -6,7 +6,9 @@ use serde_json::Value;
 use super::asset::AssetExpr;
 use super::encoding::{Delta, Zone};
 use super::error::{DagError, Problem, Read};
-use super::read::{Object, boolean, each, kind, object, optional, or, out_of_range, required, seconds, small, string, strings, text};
+use super::read::{
+    Object, boolean, each, kind, object, optional, or, out_of_range, required, seconds, small, string, strings, text,
+};
 
 /// A Dag's timetable.
 #[derive(Clone, Debug, PartialEq)]
@@ -216,10 +218,7 @@ impl Timetable {
     /// Whether runs are known by partition keys instead of data intervals.
     #[must_use]
     pub fn is_partitioned(&self) -> bool {
-        matches!(
-            self,
-            Self::CronPartition(_) | Self::PartitionedAsset(_)
-        )
+        matches!(self, Self::CronPartition(_) | Self::PartitionedAsset(_))
     }
 
     /// The most active runs this timetable allows, if it says: `@continuous` allows one.
@@ -323,7 +322,12 @@ impl CronTrigger {
             expression: required(fields, "expression", string)?,
             timezone: required(fields, "timezone", Zone::read)?,
             interval: or(fields, "interval", Delta::ZERO, Delta::read)?,
-            run_immediately: or(fields, "run_immediately", RunImmediately::IfRecent, RunImmediately::read)?,
+            run_immediately: or(
+                fields,
+                "run_immediately",
+                RunImmediately::IfRecent,
+                RunImmediately::read,
+            )?,
         })
     }
 }
@@ -338,7 +342,12 @@ impl MultipleCronTrigger {
             expressions,
             timezone: required(fields, "timezone", Zone::read)?,
             interval: or(fields, "interval", Delta::ZERO, Delta::read)?,
-            run_immediately: or(fields, "run_immediately", RunImmediately::IfRecent, RunImmediately::read)?,
+            run_immediately: or(
+                fields,
+                "run_immediately",
+                RunImmediately::IfRecent,
+                RunImmediately::read,
+            )?,
         })
     }
 }
@@ -348,7 +357,12 @@ impl CronPartition {
         Ok(Self {
             expression: required(fields, "expression", string)?,
             timezone: required(fields, "timezone", Zone::read)?,
-            run_immediately: or(fields, "run_immediately", RunImmediately::IfRecent, RunImmediately::read)?,
+            run_immediately: or(
+                fields,
+                "run_immediately",
+                RunImmediately::IfRecent,
+                RunImmediately::read,
+            )?,
             run_offset: or(fields, "run_offset", 0, small)?,
             key_format: required(fields, "key_format", string)?,
         })
