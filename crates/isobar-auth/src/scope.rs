@@ -35,7 +35,9 @@ impl ReadScope {
         let mut teams: Vec<TeamId> = teams.into_iter().collect();
         teams.sort_unstable();
         teams.dedup();
-        Self { teams: Some(teams.into()) }
+        Self {
+            teams: Some(teams.into()),
+        }
     }
 
     pub(crate) fn of_everything() -> Self {

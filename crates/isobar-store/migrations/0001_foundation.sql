@@ -27,16 +27,6 @@ CREATE TABLE team_counter (
     PRIMARY KEY (team_no, kind)
 );
 
--- key material per team and purpose ('task', 'user' with team_no -1, 'edge', 'log')
-CREATE TABLE signing_key (
-    team_no BIGINT NOT NULL,
-    purpose TEXT NOT NULL,
-    kid TEXT NOT NULL,
-    sealed {bytes} NOT NULL,
-    created_at BIGINT NOT NULL,
-    PRIMARY KEY (team_no, purpose, kid)
-);
-
 CREATE TABLE revoked_token (
     jti TEXT PRIMARY KEY,
     expires_at BIGINT NOT NULL
