@@ -18,7 +18,10 @@ pub(crate) type Failure = (String, String);
 /// Runs `sh -c COMMAND` and takes its output without the newline at its end.
 pub(crate) fn run_command(surroundings: &Surroundings, command: &str) -> Result<String, Failure> {
     if !surroundings.run_commands {
-        return Err(("commands are not run here".to_owned(), "load the configuration for real".to_owned()));
+        return Err((
+            "commands are not run here".to_owned(),
+            "load the configuration for real".to_owned(),
+        ));
     }
     let mut child = Command::new("sh")
         .args(["-c", command])
@@ -26,7 +29,12 @@ pub(crate) fn run_command(surroundings: &Surroundings, command: &str) -> Result<
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
         .spawn()
-        .map_err(|error| (format!("the command could not be started: {error}"), "is there a `sh`?".to_owned()))?;
+        .map_err(|error| {
+            (
+                format!("the command could not be started: {error}"),
+                "is there a `sh`?".to_owned(),
+            )
+        })?;
     let mut output = child.stdout.take().expect("stdout was piped a moment ago");
     let reader = std::thread::spawn(move || {
         let mut text = String::new();
@@ -56,7 +64,10 @@ pub(crate) fn run_command(surroundings: &Surroundings, command: &str) -> Result<
     }
     match reader.join() {
         Ok(Ok(text)) => Ok(without_final_newline(text)),
-        _ => Err(("the command's output is not UTF-8 text".to_owned(), "it must print the value alone".to_owned())),
+        _ => Err((
+            "the command's output is not UTF-8 text".to_owned(),
+            "it must print the value alone".to_owned(),
+        )),
     }
 }
 
@@ -65,7 +76,9 @@ pub(crate) fn fetch_secret(surroundings: &Surroundings, source: &str) -> Result<
     if let Some(path) = source.strip_prefix("file://").filter(|path| path.starts_with('/')) {
         let read = || {
             let mut text = String::new();
-            std::fs::File::open(path)?.take(SECRET_LIMIT).read_to_string(&mut text)?;
+            std::fs::File::open(path)?
+                .take(SECRET_LIMIT)
+                .read_to_string(&mut text)?;
             Ok::<_, std::io::Error>(text)
         };
         return read().map(without_final_newline).map_err(|error| {
@@ -77,7 +90,10 @@ pub(crate) fn fetch_secret(surroundings: &Surroundings, source: &str) -> Result<
     }
     if let Some(name) = source.strip_prefix("env://") {
         return surroundings.environment.get(name).cloned().ok_or_else(|| {
-            (format!("environment variable `{name}` is not set"), "set it, or name another source".to_owned())
+            (
+                format!("environment variable `{name}` is not set"),
+                "set it, or name another source".to_owned(),
+            )
         });
     }
     let scheme = source.split_once("://").map_or("", |(scheme, _)| scheme);

@@ -2,13 +2,33 @@
 //!
 //! Floor 1: knows files and environment variables, and nothing of stores, servers or Python.
 
+mod airflow_keys;
 mod auth;
+mod connection_uri;
+mod environment;
+mod folders;
+mod include;
+mod indirection;
+mod layout;
+mod load;
+mod problem;
+mod read_auth;
+mod read_executors;
+mod read_seeds;
+mod read_settings;
+mod read_team;
+mod reader;
 mod secret;
 mod seeds;
 mod settings;
+mod show;
 mod team;
+mod teams_plan;
+mod tree;
 
 pub use auth::{Auth, AuthManagerKind, OrgRole, TeamRole, User};
+pub use load::{Loaded, find_file, load};
+pub use problem::{Origin, Problem, Problems};
 pub use secret::Secret;
 pub use seeds::{Connection, Pool, Variable};
 pub use settings::{
@@ -17,3 +37,4 @@ pub use settings::{
 pub use team::{
     Consent, ConsentAction, DefaultPool, Executor, ExecutorKind, Isolation, Python, Requirements, Team, Tunable,
 };
+pub use teams_plan::{KnownTeam, Refused, Step, TeamsPlan};

@@ -18,11 +18,18 @@ pub enum Origin {
     },
     /// An environment variable, by name.
     Environment(Arc<str>),
+    /// Fetched by a command or from a secret store, as said at that place.
+    Fetched(Arc<Origin>),
     /// Nobody said anything.
     Default,
 }
 
 impl Origin {
+    /// Whether a text from here may stand for a number, a truth or a list, since it could be nothing but text.
+    pub(crate) fn is_untyped(&self) -> bool {
+        matches!(self, Self::Environment(_) | Self::Fetched(_))
+    }
+
     /// The place of a byte in a file's text.
     pub(crate) fn in_text(file: &Arc<Path>, text: &str, byte: usize) -> Self {
         let mut end = byte.min(text.len());
@@ -40,7 +47,11 @@ impl Origin {
 
     /// The first place of a file.
     pub(crate) fn start_of(file: &Arc<Path>) -> Self {
-        Self::File { file: Arc::clone(file), line: 1, column: 1 }
+        Self::File {
+            file: Arc::clone(file),
+            line: 1,
+            column: 1,
+        }
     }
 }
 
@@ -49,6 +60,7 @@ impl fmt::Display for Origin {
         match self {
             Self::File { file, line, column } => write!(f, "{}:{line}:{column}", file.display()),
             Self::Environment(name) => write!(f, "environment variable {name}"),
+            Self::Fetched(source) => write!(f, "{source} (fetched)"),
             Self::Default => f.write_str("default"),
         }
     }
@@ -100,7 +112,11 @@ pub(crate) fn suggest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
 
 /// `a`, `b`, `c`
 pub(crate) fn quoted_list<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
-    words.into_iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+    words
+        .into_iter()
+        .map(|word| format!("`{word}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// How many letters must be put in, taken out or changed (Levenshtein).
@@ -125,8 +141,14 @@ mod tests {
 
     #[test]
     fn a_slip_of_the_finger_is_recognised_and_a_stranger_is_not() {
-        assert_eq!(suggest("paralelism", ["parallelism", "home"]), "did you mean `parallelism`?");
-        assert_eq!(suggest("zebra", ["parallelism", "home"]), "known here: `parallelism`, `home`");
+        assert_eq!(
+            suggest("paralelism", ["parallelism", "home"]),
+            "did you mean `parallelism`?"
+        );
+        assert_eq!(
+            suggest("zebra", ["parallelism", "home"]),
+            "known here: `parallelism`, `home`"
+        );
     }
 
     #[test]

@@ -40,7 +40,11 @@ impl Reading {
     }
 
     pub(crate) fn problem(&self, at: &Origin, what: impl Into<String>, hint: impl Into<String>) {
-        let problem = Problem { at: at.clone(), what: what.into(), hint: hint.into() };
+        let problem = Problem {
+            at: at.clone(),
+            what: what.into(),
+            hint: hint.into(),
+        };
         let mut problems = self.problems.borrow_mut();
         if !problems.contains(&problem) {
             problems.push(problem);
@@ -48,7 +52,11 @@ impl Reading {
     }
 
     pub(crate) fn warning(&self, at: &Origin, what: impl Into<String>, hint: impl Into<String>) {
-        self.warnings.borrow_mut().push(Problem { at: at.clone(), what: what.into(), hint: hint.into() });
+        self.warnings.borrow_mut().push(Problem {
+            at: at.clone(),
+            what: what.into(),
+            hint: hint.into(),
+        });
     }
 
     pub(crate) fn extend(&self, problems: Vec<Problem>) {
@@ -60,13 +68,18 @@ impl Reading {
     }
 
     pub(crate) fn finish(self) -> (Vec<Problem>, Vec<Problem>, Shown) {
-        (self.problems.into_inner(), self.warnings.into_inner(), self.shown.into_inner())
+        (
+            self.problems.into_inner(),
+            self.warnings.into_inner(),
+            self.shown.into_inner(),
+        )
     }
 
     /// Makes a path absolute: relative ones start at the file that names them.
     pub(crate) fn resolve(&self, path: &str, origin: &Origin) -> PathBuf {
         let start = match origin {
             Origin::File { file, .. } => file.parent().unwrap_or(Path::new("")),
+            Origin::Fetched(source) => return self.resolve(path, source),
             Origin::Environment(_) | Origin::Default => Path::new(""),
         };
         let path = match (path.strip_prefix("~/"), self.surroundings.environment.get("HOME")) {
@@ -117,7 +130,14 @@ static NOWHERE: Origin = Origin::Default;
 impl<'a> Reader<'a> {
     pub(crate) fn new(reading: &'a Reading, table: &'a Table, at: &'a Origin, header: &str) -> Self {
         let section = reading.shown.borrow_mut().open(header);
-        Self { reading, table, at, header: header.to_owned(), section, known: RefCell::default() }
+        Self {
+            reading,
+            table,
+            at,
+            header: header.to_owned(),
+            section,
+            known: RefCell::default(),
+        }
     }
 
     /// Notes a fault of this table as a whole.
@@ -136,7 +156,9 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn has(&self, key: &str) -> bool {
-        [key, &format!("{key}_cmd"), &format!("{key}_secret")].iter().any(|key| self.table.get(key).is_some())
+        [key, &format!("{key}_cmd"), &format!("{key}_secret")]
+            .iter()
+            .any(|key| self.table.get(key).is_some())
     }
 
     fn learn(&self, key: &str) {
@@ -156,8 +178,10 @@ impl<'a> Reader<'a> {
     fn value(&self, key: &str) -> Option<(Node, bool)> {
         self.learn(key);
         let (command_key, secret_key) = (format!("{key}_cmd"), format!("{key}_secret"));
-        let given: Vec<&Entry> =
-            [key, &command_key, &secret_key].iter().filter_map(|key| self.table.get(key)).collect();
+        let given: Vec<&Entry> = [key, &command_key, &secret_key]
+            .iter()
+            .filter_map(|key| self.table.get(key))
+            .collect();
         let entry = *given.first()?;
         if let [first, second, ..] = given[..] {
             self.reading.problem(
@@ -173,21 +197,25 @@ impl<'a> Reader<'a> {
             self.wrong_type(&entry.key, &entry.node, "a text");
             return None;
         };
-        self.fetch(&entry.node.origin, key, source, entry.key == command_key).map(|node| (node, true))
+        self.fetch(&entry.node.origin, key, source, entry.key == command_key)
+            .map(|node| (node, true))
     }
 
     fn fetch(&self, at: &Origin, key: &str, source: &str, by_command: bool) -> Option<Node> {
         let surroundings = &self.reading.surroundings;
-        let fetched =
-            if by_command { run_command(surroundings, source) } else { fetch_secret(surroundings, source) };
+        let fetched = if by_command {
+            run_command(surroundings, source)
+        } else {
+            fetch_secret(surroundings, source)
+        };
         match fetched {
-            // As an environment variable's text it may stand for a number, too.
             Ok(text) => Some(Node {
                 value: Value::Text(text),
-                origin: Origin::Environment(format!("{at} (fetched)").into()),
+                origin: Origin::Fetched(Arc::new(at.clone())),
             }),
             Err((what, hint)) => {
-                self.reading.problem(at, format!("`{key}` could not be fetched: {what}"), hint);
+                self.reading
+                    .problem(at, format!("`{key}` could not be fetched: {what}"), hint);
                 None
             }
         }
@@ -208,8 +236,11 @@ impl<'a> Reader<'a> {
         );
     }
 
-    fn show(&self, key: &str, rendered: &str, origin: &Origin) {
-        self.reading.shown.borrow_mut().line(self.section, key, rendered, origin);
+    pub(crate) fn show(&self, key: &str, rendered: &str, origin: &Origin) {
+        self.reading
+            .shown
+            .borrow_mut()
+            .line(self.section, key, rendered, origin);
     }
 
     /// Shows a value that the reader itself did not read.
@@ -229,22 +260,31 @@ impl<'a> Reader<'a> {
             self.wrong_type(key, &node, wanted);
             return None;
         };
-        self.show(key, &if fetched { "\"***\"".to_owned() } else { render(&value) }, &node.origin);
+        self.show(
+            key,
+            &if fetched { "\"***\"".to_owned() } else { render(&value) },
+            &node.origin,
+        );
         Some(Placed { value, at: node.origin })
     }
 
     /// True or false.
     pub(crate) fn bool(&self, key: &str, default: bool) -> bool {
-        let convert = |node: &Node| match (&node.value, &node.origin) {
-            (Value::Bool(truth), _) => Some(*truth),
-            (Value::Text(text), Origin::Environment(_)) => match text.trim().to_ascii_lowercase().as_str() {
+        let convert = |node: &Node| match &node.value {
+            Value::Bool(truth) => Some(*truth),
+            Value::Text(text) if node.origin.is_untyped() => match text.trim().to_ascii_lowercase().as_str() {
                 "true" | "t" | "1" | "yes" | "on" => Some(true),
                 "false" | "f" | "0" | "no" | "off" => Some(false),
                 _ => None,
             },
             _ => None,
         };
-        self.or_default(key, self.read(key, "true or false", convert, bool::to_string), default, bool::to_string)
+        self.or_default(
+            key,
+            self.read(key, "true or false", convert, bool::to_string),
+            default,
+            bool::to_string,
+        )
     }
 
     fn or_default<T>(&self, key: &str, read: Option<Placed<T>>, default: T, render: impl Fn(&T) -> String) -> T {
@@ -261,16 +301,20 @@ impl<'a> Reader<'a> {
 
     /// A whole number within bounds, where it is written.
     pub(crate) fn number(&self, key: &str, least: i64, most: i64) -> Option<Placed<i64>> {
-        let convert = |node: &Node| match (&node.value, &node.origin) {
-            (Value::Integer(number), _) => Some(*number),
-            (Value::Text(text), Origin::Environment(_)) => text.trim().parse().ok(),
+        let convert = |node: &Node| match &node.value {
+            Value::Integer(number) => Some(*number),
+            Value::Text(text) if node.origin.is_untyped() => text.trim().parse().ok(),
             _ => None,
         };
         let placed = self.read(key, "a whole number", convert, i64::to_string)?;
         if (least..=most).contains(&placed.value) {
             return Some(placed);
         }
-        let bounds = if most >= i64::from(i32::MAX) { format!("{least} or more") } else { format!("{least} to {most}") };
+        let bounds = if most >= i64::from(i32::MAX) {
+            format!("{least} or more")
+        } else {
+            format!("{least} to {most}")
+        };
         self.reading.problem(
             &placed.at,
             format!("`{key}` in `{}` is {}, out of bounds", self.header, placed.value),
@@ -302,13 +346,17 @@ impl<'a> Reader<'a> {
             Value::Float(seconds) => std::time::Duration::try_from_secs_f64(*seconds).ok(),
             Value::Text(text) => match text.trim().parse::<f64>() {
                 Ok(seconds) => std::time::Duration::try_from_secs_f64(seconds).ok(),
-                Err(_) => text.parse::<jiff::SignedDuration>().ok().and_then(|span| span.try_into().ok()),
+                Err(_) => text
+                    .parse::<jiff::SignedDuration>()
+                    .ok()
+                    .and_then(|span| span.try_into().ok()),
             },
             _ => None,
         };
         // A century bounds every sum of instant and duration.
         let bounded = |node: &Node| convert(node).filter(|length| length.as_secs() < 3_200_000_000);
-        self.read(key, "a time such as 30 (seconds) or \"5m\"", bounded, render_duration).map(|placed| placed.value)
+        self.read(key, "a time such as 30 (seconds) or \"5m\"", bounded, render_duration)
+            .map(|placed| placed.value)
     }
 
     /// A length of time, with a default.
@@ -347,7 +395,9 @@ impl<'a> Reader<'a> {
     /// One of several words, where it is written.
     pub(crate) fn optional_choice<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Option<T> {
         let placed = self.text(key)?;
-        let chosen = choices.iter().find(|(word, _)| word.eq_ignore_ascii_case(&placed.value));
+        let chosen = choices
+            .iter()
+            .find(|(word, _)| word.eq_ignore_ascii_case(&placed.value));
         if chosen.is_none() {
             self.reading.problem(
                 &placed.at,
@@ -369,25 +419,32 @@ impl<'a> Reader<'a> {
 
     /// One text or a list of texts, each with its place.
     pub(crate) fn texts(&self, key: &str) -> Option<Vec<Placed<String>>> {
-        let convert = |node: &Node| match (&node.value, &node.origin) {
-            (Value::Text(text), Origin::Environment(_)) if text.trim_start().starts_with('[') => {
+        let convert = |node: &Node| match &node.value {
+            Value::Text(text) if node.origin.is_untyped() && text.trim_start().starts_with('[') => {
                 texts_of(&crate::tree::parse_value(&node.origin, text)?, &node.origin)
             }
-            (Value::Text(text), Origin::Environment(_)) => Some(
+            Value::Text(text) if node.origin.is_untyped() => Some(
                 (text.split(',').map(str::trim).filter(|part| !part.is_empty()))
-                    .map(|part| Placed { value: part.to_owned(), at: node.origin.clone() })
+                    .map(|part| Placed {
+                        value: part.to_owned(),
+                        at: node.origin.clone(),
+                    })
                     .collect(),
             ),
-            (value, origin) => texts_of(value, origin),
+            value => texts_of(value, &node.origin),
         };
         let render = |list: &Vec<Placed<String>>| render_list(list.iter().map(|placed| placed.value.as_str()));
-        self.read(key, "a list of texts", convert, render).map(|placed| placed.value)
+        self.read(key, "a list of texts", convert, render)
+            .map(|placed| placed.value)
     }
 
     /// An absolute path, where it is written.
     pub(crate) fn optional_path(&self, key: &str) -> Option<Placed<PathBuf>> {
         let placed = self.text(key)?;
-        Some(Placed { value: self.reading.resolve(&placed.value, &placed.at), at: placed.at })
+        Some(Placed {
+            value: self.reading.resolve(&placed.value, &placed.at),
+            at: placed.at,
+        })
     }
 
     /// An absolute path, with a default.
@@ -403,10 +460,14 @@ impl<'a> Reader<'a> {
             .into_iter()
             .filter_map(|placed| {
                 if placed.value.trim().is_empty() {
-                    self.reading.problem(&placed.at, format!("`{key}` names an empty path"), "write a path");
+                    self.reading
+                        .problem(&placed.at, format!("`{key}` names an empty path"), "write a path");
                     return None;
                 }
-                Some(Placed { value: self.reading.resolve(&placed.value, &placed.at), at: placed.at })
+                Some(Placed {
+                    value: self.reading.resolve(&placed.value, &placed.at),
+                    at: placed.at,
+                })
             })
             .collect()
     }
@@ -414,7 +475,10 @@ impl<'a> Reader<'a> {
     /// A section below this one; an empty one where it is not written.
     pub(crate) fn section(&self, key: &str, header: &str) -> Reader<'a> {
         match self.raw(key) {
-            Some(Node { value: Value::Table(table), origin }) => Reader::new(self.reading, table, origin, header),
+            Some(Node {
+                value: Value::Table(table),
+                origin,
+            }) => Reader::new(self.reading, table, origin, header),
             Some(node) => {
                 self.wrong_type(key, node, "a table");
                 Reader::new(self.reading, &EMPTY, &node.origin, header)
@@ -449,12 +513,18 @@ impl<'a> Reader<'a> {
                 if let (Some(source), 1) = (inner.text(word), inner.entries().count()) {
                     let node = self.fetch(&entry.node.origin, &entry.key, source, by_command)?;
                     self.show(&quote_key(&entry.key), "\"***\"", &entry.node.origin);
-                    return as_text(&node).map(|value| Placed { value, at: entry.node.origin.clone() });
+                    return as_text(&node).map(|value| Placed {
+                        value,
+                        at: entry.node.origin.clone(),
+                    });
                 }
             }
         }
         self.show(&quote_key(&entry.key), "\"***\"", &entry.node.origin);
-        Some(Placed { value: as_json_text(&entry.node), at: entry.node.origin.clone() })
+        Some(Placed {
+            value: as_json_text(&entry.node),
+            at: entry.node.origin.clone(),
+        })
     }
 
     /// Stops here without complaint about the keys that were not asked for.
@@ -466,12 +536,18 @@ impl<'a> Reader<'a> {
     pub(crate) fn finish(self) {
         let known = self.known.borrow();
         for entry in self.table.entries() {
-            let plain = ["_cmd", "_secret"].iter().find_map(|suffix| entry.key.strip_suffix(suffix));
+            let plain = ["_cmd", "_secret"]
+                .iter()
+                .find_map(|suffix| entry.key.strip_suffix(suffix));
             let asked = |key: &str| known.iter().any(|known| known == key);
             if asked(&entry.key) || plain.is_some_and(asked) {
                 continue;
             }
-            let place = if self.header.is_empty() { "the file".to_owned() } else { format!("`{}`", self.header) };
+            let place = if self.header.is_empty() {
+                "the file".to_owned()
+            } else {
+                format!("`{}`", self.header)
+            };
             self.reading.problem(
                 &entry.key_origin,
                 format!("unknown key `{}` in {place}", entry.key),
@@ -482,18 +558,26 @@ impl<'a> Reader<'a> {
 }
 
 fn as_text(node: &Node) -> Option<String> {
-    match (&node.value, &node.origin) {
-        (Value::Text(text), _) => Some(text.clone()),
+    match &node.value {
+        Value::Text(text) => Some(text.clone()),
         _ => None,
     }
 }
 
 fn texts_of(value: &Value, origin: &Origin) -> Option<Vec<Placed<String>>> {
     match value {
-        Value::Text(text) => Some(vec![Placed { value: text.clone(), at: origin.clone() }]),
+        Value::Text(text) => Some(vec![Placed {
+            value: text.clone(),
+            at: origin.clone(),
+        }]),
         Value::List(items) => items
             .iter()
-            .map(|item| as_text(item).map(|value| Placed { value, at: item.origin.clone() }))
+            .map(|item| {
+                as_text(item).map(|value| Placed {
+                    value,
+                    at: item.origin.clone(),
+                })
+            })
             .collect(),
         _ => None,
     }
@@ -514,9 +598,12 @@ pub(crate) fn as_json(node: &Node) -> serde_json::Value {
         Value::Float(number) => serde_json::Number::from_f64(*number).map_or(serde_json::Value::Null, Into::into),
         Value::Bool(truth) => (*truth).into(),
         Value::List(items) => items.iter().map(as_json).collect(),
-        Value::Table(table) => {
-            serde_json::Value::Object(table.entries().map(|entry| (entry.key.clone(), as_json(&entry.node))).collect())
-        }
+        Value::Table(table) => serde_json::Value::Object(
+            table
+                .entries()
+                .map(|entry| (entry.key.clone(), as_json(&entry.node)))
+                .collect(),
+        ),
     }
 }
 
@@ -536,13 +623,15 @@ pub(crate) fn render_list<'t>(texts: impl Iterator<Item = &'t str>) -> String {
     format!("[{}]", texts.map(quote).collect::<Vec<_>>().join(", "))
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that the reader's renderers share")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the shape that the reader's renderers share"
+)]
 fn render_duration(length: &std::time::Duration) -> String {
     let seconds = length.as_secs_f64();
-    if length.subsec_nanos() == 0 { length.as_secs().to_string() } else { seconds.to_string() }
-}
-
-/// A file's name, shared by all places in it.
-pub(crate) fn file_name(path: &Path) -> Arc<Path> {
-    Arc::from(path)
+    if length.subsec_nanos() == 0 {
+        length.as_secs().to_string()
+    } else {
+        seconds.to_string()
+    }
 }

@@ -17,13 +17,18 @@ struct Section {
 impl Shown {
     /// Begins a section and gives its number.
     pub(crate) fn open(&mut self, header: &str) -> usize {
-        self.sections.push(Section { header: header.to_owned(), lines: Vec::new() });
+        self.sections.push(Section {
+            header: header.to_owned(),
+            lines: Vec::new(),
+        });
         self.sections.len() - 1
     }
 
     /// Adds a value, or replaces the one that was noted for the key.
     pub(crate) fn line(&mut self, section: usize, key: &str, rendered: &str, origin: &Origin) {
-        let Some(section) = self.sections.get_mut(section) else { return };
+        let Some(section) = self.sections.get_mut(section) else {
+            return;
+        };
         let line = (key.to_owned(), rendered.to_owned(), origin.clone());
         match section.lines.iter_mut().find(|(known, ..)| known == key) {
             Some(present) => *present = line,

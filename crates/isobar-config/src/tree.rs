@@ -30,7 +30,10 @@ pub(crate) enum Value {
 impl Node {
     /// A text that an environment variable holds.
     pub(crate) fn from_environment(name: &str, text: &str) -> Self {
-        Self { value: Value::Text(text.to_owned()), origin: Origin::Environment(name.into()) }
+        Self {
+            value: Value::Text(text.to_owned()),
+            origin: Origin::Environment(name.into()),
+        }
     }
 
     /// The kind of value, as a person would say it.
@@ -99,7 +102,11 @@ impl Table {
 
     /// Puts a value in, over one that is there.
     pub(crate) fn set(&mut self, key: &str, node: Node) {
-        let entry = Entry { key: key.to_owned(), key_origin: node.origin.clone(), node };
+        let entry = Entry {
+            key: key.to_owned(),
+            key_origin: node.origin.clone(),
+            node,
+        };
         self.put(entry);
     }
 
@@ -129,7 +136,11 @@ pub(crate) fn parse_toml(file: &Arc<Path>, text: &str) -> Result<Table, Vec<Prob
     let problems = errors.iter().map(|error| {
         let span = error.span().unwrap_or_default();
         let message = error.message().lines().collect::<Vec<_>>().join("; ");
-        Problem { at: Origin::in_text(file, text, span.start), hint: grammar_hint(&message).to_owned(), what: message }
+        Problem {
+            at: Origin::in_text(file, text, span.start),
+            hint: grammar_hint(&message).to_owned(),
+            what: message,
+        }
     });
     Err(problems.collect())
 }
@@ -190,10 +201,16 @@ fn node(file: &Arc<Path>, text: &str, source: &DeValue<'_>, start: usize) -> Nod
         DeValue::Float(digits) => Value::Float(digits.as_str().parse().unwrap_or(f64::NAN)),
         DeValue::Boolean(truth) => Value::Bool(*truth),
         DeValue::Datetime(time) => Value::Time(time.to_string()),
-        DeValue::Array(items) => {
-            Value::List(items.iter().map(|item| node(file, text, item.get_ref(), item.span().start)).collect())
-        }
+        DeValue::Array(items) => Value::List(
+            items
+                .iter()
+                .map(|item| node(file, text, item.get_ref(), item.span().start))
+                .collect(),
+        ),
         DeValue::Table(inner) => Value::Table(table(file, text, inner)),
     };
-    Node { value, origin: Origin::in_text(file, text, start) }
+    Node {
+        value,
+        origin: Origin::in_text(file, text, start),
+    }
 }
