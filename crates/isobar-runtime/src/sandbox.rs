@@ -112,26 +112,39 @@ impl Launcher {
 /// File descriptors without close-on-exec, standard streams included, reach the program as they are.
 ///
 /// # Errors
-/// Where the confinement cannot be written as JSON (a path that is not UTF-8).
+/// Where a path of the confinement is not UTF-8.
 pub fn command<A: AsRef<OsStr>>(
     launcher: &Launcher,
     confinement: &Confinement,
     program: &Path,
     arguments: impl IntoIterator<Item = A>,
 ) -> Result<Command, SandboxError> {
+    let mut plain = Command::new(program);
+    plain.args(arguments);
+    wrap(launcher, confinement, &plain)
+}
+
+/// The same program, arguments, working directory (`/` where none is set) and variables as `command`, inside
+/// `confinement`. Standard streams are not taken over: set them on the result.
+///
+/// # Errors
+/// Where a path of the confinement is not UTF-8.
+pub fn wrap(launcher: &Launcher, confinement: &Confinement, command: &Command) -> Result<Command, SandboxError> {
     let spec = serde_json::to_string(confinement).map_err(|_| SandboxError::NotText(confinement.team.clone()))?;
+    let program = Path::new(command.get_program());
     let bin = program.parent().filter(|folder| folder.is_absolute());
-    let mut command = Command::new(&launcher.program);
-    command
+    let mut wrapped = Command::new(&launcher.program);
+    wrapped
         .env_clear()
         .envs(confinement.environment(bin))
+        .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))))
         .env(CONFINEMENT_VARIABLE, spec)
         .args(&launcher.arguments)
         .arg("--")
         .arg(program)
-        .args(arguments)
-        .current_dir("/");
-    Ok(command)
+        .args(command.get_args())
+        .current_dir(command.get_current_dir().unwrap_or_else(|| Path::new("/")));
+    Ok(wrapped)
 }
 
 #[cfg(test)]

@@ -33,7 +33,10 @@ pub fn confine_and_exec(arguments: impl IntoIterator<Item = OsString>) -> Result
     let program = arguments.next().ok_or_else(by_hand)?;
 
     confine(&confinement)?;
-    let error = Command::new(&program).args(arguments).env_remove(CONFINEMENT_VARIABLE).exec();
+    let error = Command::new(&program)
+        .args(arguments)
+        .env_remove(CONFINEMENT_VARIABLE)
+        .exec();
     Err(SandboxError::Unreachable {
         who: who(&confinement),
         hint: hint_to_reach(Path::new(&program), &confinement),
@@ -109,7 +112,10 @@ fn restrict(confinement: &Confinement) -> Result<(), SandboxError> {
     let etc = system::ETC.iter().map(|name| format!("/etc/{name}"));
     let mut wanted: Vec<(String, BitFlags<AccessFs>)> = Vec::new();
     wanted.extend(system::PROGRAMS.iter().map(|path| ((*path).to_owned(), read)));
-    wanted.extend(etc.chain(system::FACTS.iter().map(|path| (*path).to_owned())).map(|path| (path, look)));
+    wanted.extend(
+        etc.chain(system::FACTS.iter().map(|path| (*path).to_owned()))
+            .map(|path| (path, look)),
+    );
     wanted.extend(system::DEVICES.iter().map(|path| ((*path).to_owned(), all)));
     if confinement.user.is_some() {
         wanted.push((system::SHARED_MEMORY.to_owned(), all));
@@ -120,7 +126,8 @@ fn restrict(confinement: &Confinement) -> Result<(), SandboxError> {
             rules = allow(rules, Path::new(&path), opened, access).map_err(failed)?;
         }
     }
-    let own = (confinement.read.iter().map(|path| (path, read))).chain(confinement.write.iter().map(|path| (path, all)));
+    let own =
+        (confinement.read.iter().map(|path| (path, read))).chain(confinement.write.iter().map(|path| (path, all)));
     for (path, access) in own {
         let opened = PathFd::new(path).map_err(|_| unreachable_path(confinement, path))?;
         rules = allow(rules, path, opened, access).map_err(failed)?;
@@ -142,7 +149,11 @@ fn allow(
     opened: PathFd,
     access: BitFlags<AccessFs>,
 ) -> Result<RulesetCreated, landlock::RulesetError> {
-    let access = if path.is_dir() { access } else { access & AccessFs::from_file(TRIED_ABI) };
+    let access = if path.is_dir() {
+        access
+    } else {
+        access & AccessFs::from_file(TRIED_ABI)
+    };
     rules.add_rule(PathBeneath::new(opened, access))
 }
 
@@ -151,13 +162,18 @@ fn unreachable_path(confinement: &Confinement, path: &Path) -> SandboxError {
         team: confinement.team.clone(),
         path: path.to_owned(),
         who: who(confinement),
-        source: std::fs::metadata(path).err().unwrap_or_else(|| std::io::Error::other("it cannot be opened")),
+        source: std::fs::metadata(path)
+            .err()
+            .unwrap_or_else(|| std::io::Error::other("it cannot be opened")),
         hint: hint_to_reach(path, confinement),
     }
 }
 
 fn who(confinement: &Confinement) -> String {
-    confinement.user.map(|user| format!(" by user {}", user.uid)).unwrap_or_default()
+    confinement
+        .user
+        .map(|user| format!(" by user {}", user.uid))
+        .unwrap_or_default()
 }
 
 /// Names the first folder on the way that stops us, as seen by the user we have become.

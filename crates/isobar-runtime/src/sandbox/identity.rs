@@ -57,7 +57,10 @@ impl OsUser {
 
     fn named(name: &str) -> Option<Self> {
         if let Ok(uid) = name.parse::<u32>() {
-            let gid = User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or(uid, |user| user.gid.as_raw());
+            let gid = User::from_uid(Uid::from_raw(uid))
+                .ok()
+                .flatten()
+                .map_or(uid, |user| user.gid.as_raw());
             return Some(Self { uid, gid });
         }
         let user = User::from_name(name).ok().flatten()?;

@@ -46,7 +46,13 @@ pub fn prepare(team: &Team, user: Option<OsUser>, grounds: &Grounds) -> Result<C
     }
     let [home, tmp, airflow_home] = folders;
 
-    let mut read: Vec<PathBuf> = team.folders.iter().chain(&team.read_folders).chain(&grounds.read).cloned().collect();
+    let mut read: Vec<PathBuf> = team
+        .folders
+        .iter()
+        .chain(&team.read_folders)
+        .chain(&grounds.read)
+        .cloned()
+        .collect();
     read.sort();
     read.dedup();
     let mut write = vec![scratch];
@@ -89,12 +95,19 @@ fn refuse_exposure(confinement: &Confinement, hidden: &[PathBuf]) -> Result<(), 
 
 /// Links resolved where the path exists, since Landlock's rules stick to what a path leads to.
 fn resolved(paths: Vec<PathBuf>) -> Vec<PathBuf> {
-    paths.into_iter().map(|path| fs::canonicalize(&path).unwrap_or(path)).collect()
+    paths
+        .into_iter()
+        .map(|path| fs::canonicalize(&path).unwrap_or(path))
+        .collect()
 }
 
 /// A folder of ours on the way to the team's: others may pass, not list. Its missing parents are made likewise.
 fn make_passable(team: &str, folder: &Path) -> Result<(), SandboxError> {
-    fs::DirBuilder::new().recursive(true).mode(0o711).create(folder).map_err(failed(team, folder))?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(folder)
+        .map_err(failed(team, folder))?;
     let mode = fs::metadata(folder).map_err(failed(team, folder))?.permissions().mode();
     if mode & 0o111 != 0o111 {
         fs::set_permissions(folder, fs::Permissions::from_mode(mode | 0o111)).map_err(failed(team, folder))?;
