@@ -9,7 +9,7 @@ mod token;
 use axum::Router;
 use axum::routing::{get, post};
 
-pub use caller::{Caller, SESSION_COOKIE};
+pub use caller::{Caller, NotRecognised, SESSION_COOKIE};
 
 use crate::AppState;
 
