@@ -346,6 +346,7 @@ pub enum Operation {
     SetTaskStore {
         key: String,
         value: Value,
+        expires_at: Option<AirflowTime>,
     },
     DeleteTaskStore {
         key: String,

@@ -4,6 +4,11 @@
 //! Floor 1: shapes and codecs only, no behaviour.
 
 pub mod agent;
+pub mod answers;
 pub mod execution;
+pub mod frames;
+pub mod messages;
+pub mod msgpack;
+pub mod startup;
 pub mod wake;
 pub mod workload;
