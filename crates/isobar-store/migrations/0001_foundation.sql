@@ -117,6 +117,13 @@ CREATE TABLE dag_owner_link (
     PRIMARY KEY (team_no, dag_id, owner)
 );
 
+CREATE TABLE dag_favorite (
+    team_no BIGINT NOT NULL,
+    dag_id TEXT NOT NULL,
+    user_name TEXT NOT NULL,
+    PRIMARY KEY (team_no, dag_id, user_name)
+);
+
 CREATE TABLE dag_version (
     team_no BIGINT NOT NULL,
     dag_id TEXT NOT NULL,
@@ -192,7 +199,7 @@ CREATE TABLE dag_run (
 );
 CREATE INDEX dag_run_active ON dag_run (team_no, dag_id, state) WHERE state IN ('queued', 'running');
 CREATE INDEX dag_run_recent ON dag_run (team_no, dag_id, run_after, id);
-CREATE INDEX dag_run_logical ON dag_run (team_no, dag_id, logical_date);
+CREATE UNIQUE INDEX dag_run_logical ON dag_run (team_no, dag_id, logical_date);
 CREATE INDEX dag_run_started ON dag_run (team_no, start_date);
 CREATE UNIQUE INDEX dag_run_number ON dag_run (team_no, id);
 

@@ -5,7 +5,16 @@
 
 mod db;
 mod error;
+pub mod lists;
+pub mod counters;
+pub mod events;
+pub mod leases;
+pub mod runs;
+pub mod task_instances;
+pub mod transitions;
 pub mod migrate;
+pub mod overview;
+mod scope_sql;
 pub mod signals;
 
 pub use db::{Dialect, Store, Tx};
