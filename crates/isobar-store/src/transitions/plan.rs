@@ -1,0 +1,408 @@
+//! What the scheduler decided, committed for many runs in one unit: each run under a mark, at the revision it was planned from.
+
+use std::collections::BTreeMap;
+
+use isobar_auth::{OrgScope, TeamScope};
+use isobar_model::{Dispatch, Rev, RunKey, RunState, TaskId, TaskKey, TaskState, TeamId, TiId};
+use isobar_wire::wake::Wake;
+use jiff::Timestamp;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::OpenRun;
+use crate::counters::{Counter, next_ids};
+use crate::db::{vals, values_list};
+use crate::leases::{self, Lease};
+use crate::task_instances::{self, NewTaskInstance, among};
+use crate::{StoreError, Tx};
+
+/// Keys in one statement.
+const KEYS_A_STATEMENT: usize = 500;
+
+/// All that is to change in one run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedRun {
+    /// The team.
+    pub team: TeamId,
+    /// The run.
+    pub key: RunKey,
+    /// The revision that it was planned from.
+    pub rev: Rev,
+    /// Instances to make.
+    pub create: Vec<NewTaskInstance>,
+    /// What becomes of placeholders of mapped tasks.
+    pub placeholders: Vec<Placeholder>,
+    /// States decided without running.
+    pub decided: Vec<Decided>,
+    /// Instances that become `scheduled`.
+    pub ready: Vec<ReadyTask>,
+    /// Instances that become `queued`, after those above.
+    pub queue: Vec<QueueTask>,
+    /// What becomes of the run itself.
+    pub run: Option<RunUpdate>,
+    /// Callbacks that follow.
+    pub callbacks: Vec<NewCallback>,
+}
+
+impl PlannedRun {
+    /// No change yet.
+    #[must_use]
+    pub fn new(team: TeamId, key: RunKey, rev: Rev) -> Self {
+        Self {
+            team,
+            key,
+            rev,
+            create: Vec::new(),
+            placeholders: Vec::new(),
+            decided: Vec::new(),
+            ready: Vec::new(),
+            queue: Vec::new(),
+            run: None,
+            callbacks: Vec::new(),
+        }
+    }
+
+    /// Whether there is anything to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.create.is_empty()
+            && self.placeholders.is_empty()
+            && self.decided.is_empty()
+            && self.ready.is_empty()
+            && self.queue.is_empty()
+            && self.run.is_none()
+            && self.callbacks.is_empty()
+    }
+}
+
+/// The instance -1 that stands for a mapped task before its length is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Placeholder {
+    /// It becomes index 0.
+    BecomesFirst(TaskId),
+    /// It goes.
+    Delete(TaskId),
+}
+
+/// A state decided without running the instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decided {
+    /// The instance.
+    pub key: TaskKey,
+    /// Compare.
+    pub from: Option<TaskState>,
+    /// Set. With a finished state also start and end, where not set; see [`Decided::at_once`].
+    pub to: Option<TaskState>,
+    /// A trivial task that succeeds at once counts a try: start and end are now, the duration 0.
+    pub at_once: bool,
+}
+
+/// An instance whose dependencies are met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadyTask {
+    /// The instance.
+    pub key: TaskKey,
+    /// Compare.
+    pub from: Option<TaskState>,
+    /// Whether this is another try (all but after a reschedule or a deferral).
+    pub next_try: bool,
+}
+
+/// An instance that admission let through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueTask {
+    /// The instance; compare: `scheduled`.
+    pub key: TaskKey,
+}
+
+/// A change of the run's own row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunUpdate {
+    /// Its state.
+    pub state: RunState,
+    /// Set where it starts.
+    pub start_date: Option<Timestamp>,
+    /// Set where it ends.
+    pub end_date: Option<Timestamp>,
+}
+
+/// A callback for the team's dag-processor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewCallback {
+    /// The bundle.
+    pub bundle: String,
+    /// Path of the file below the bundle.
+    pub rel_path: String,
+    /// The message for the child.
+    pub request: Value,
+}
+
+/// What became of one run's plan.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PlanOutcome {
+    /// Written. The run is at this revision now, and these were queued.
+    Committed {
+        /// The run's revision.
+        rev: Rev,
+        /// What may be handed to executors after the commit.
+        queued: Vec<QueuedTask>,
+    },
+    /// The run moved or went, or an instance was not in the state planned from: nothing of this run was written. Load it
+    /// and plan again.
+    Conflict,
+}
+
+/// An instance that was queued: what its workload needs of the row.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "each field is the column of its name")]
+pub struct QueuedTask {
+    pub key: TaskKey,
+    pub ti_id: TiId,
+    pub dispatch: Dispatch,
+    pub try_number: i32,
+    pub queue: Option<String>,
+    pub pool_slots: i32,
+    pub priority_weight: i64,
+    pub dag_version_id: Option<Uuid>,
+}
+
+/// Writes the plans, ordered by run, fenced by the lease; one outcome each, in the order given.
+///
+/// # Errors
+/// [`StoreError::LeaseLost`], or the database failed: nothing of any run is written once the unit is dropped.
+pub async fn commit_plans(
+    tx: &mut Tx,
+    scope: &OrgScope,
+    lease: &Lease,
+    plans: &[PlannedRun],
+    now: Timestamp,
+) -> Result<Vec<PlanOutcome>, StoreError> {
+    leases::fence(tx, scope, lease).await?;
+    let mut order: Vec<usize> = (0..plans.len()).collect();
+    order.sort_by(|a, b| (plans[*a].team, &plans[*a].key).cmp(&(plans[*b].team, &plans[*b].key)));
+    let mut outcomes = vec![PlanOutcome::Conflict; plans.len()];
+    let mut callbacks: BTreeMap<TeamId, Vec<&NewCallback>> = BTreeMap::new();
+    for at in order {
+        let plan = &plans[at];
+        tx.mark().await?;
+        match write(tx, scope.team(plan.team), plan, now).await {
+            Ok(Some((rev, queued))) => {
+                tx.keep_mark().await?;
+                callbacks.entry(plan.team).or_default().extend(&plan.callbacks);
+                outcomes[at] = PlanOutcome::Committed { rev, queued };
+            }
+            Ok(None) => tx.back_to_mark().await?,
+            Err(error) => {
+                tracing::warn!(team = %plan.team, dag = %plan.key.dag_id, run = %plan.key.run_id, %error,
+                    "the plan of a run could not be written; it is loaded and planned again");
+                tx.back_to_mark().await?;
+            }
+        }
+    }
+    // Counters of teams stay locked until the commit on PostgreSQL: last, and in order.
+    for (team, new) in callbacks {
+        insert_callbacks(tx, scope.team(team), &new, now).await?;
+    }
+    Ok(outcomes)
+}
+
+async fn write(
+    tx: &mut Tx,
+    scope: TeamScope,
+    plan: &PlannedRun,
+    now: Timestamp,
+) -> Result<Option<(Rev, Vec<QueuedTask>)>, StoreError> {
+    let Some(open) = OpenRun::lock_at(tx, scope, &plan.key, plan.rev, now).await? else {
+        return Ok(None);
+    };
+    if !plan.create.is_empty() {
+        task_instances::insert(tx, scope, &plan.key, &plan.create, now).await?;
+    }
+    for placeholder in &plan.placeholders {
+        let (sql, task_id) = match placeholder {
+            Placeholder::BecomesFirst(task_id) => ("UPDATE task_instance SET map_index = 0", task_id),
+            Placeholder::Delete(task_id) => ("DELETE FROM task_instance", task_id),
+        };
+        let touched = tx
+            .run(
+                &format!(
+                    "{sql} WHERE team_no = $1 AND dag_id = $2 AND run_id = $3 AND task_id = $4 AND map_index = -1"
+                ),
+                vals![scope.team(), &plan.key.dag_id, &plan.key.run_id, task_id],
+            )
+            .await?;
+        if touched != 1 {
+            return Ok(None);
+        }
+    }
+    let mut decided: BTreeMap<_, Vec<TaskKey>> = BTreeMap::new();
+    for change in &plan.decided {
+        decided
+            .entry((change.from, change.to, change.at_once))
+            .or_default()
+            .push(change.key.clone());
+    }
+    for ((from, to, at_once), keys) in decided {
+        let dates = if at_once {
+            ", start_date = $4, end_date = $4, duration = 0, try_number = try_number + 1"
+        } else if to.is_some_and(|state| state.is_finished() && state != TaskState::Removed) {
+            ", end_date = coalesce(end_date, $4), start_date = coalesce(start_date, $4), \
+             duration = (coalesce(end_date, $4) - coalesce(start_date, $4)) / 1000000.0"
+        } else {
+            ""
+        };
+        if !set(tx, scope, &plan.key, &keys, from, to, dates, now).await? {
+            return Ok(None);
+        }
+    }
+    let mut ready: BTreeMap<_, Vec<TaskKey>> = BTreeMap::new();
+    for task in &plan.ready {
+        ready
+            .entry((task.from, task.next_try))
+            .or_default()
+            .push(task.key.clone());
+    }
+    for ((from, next_try), keys) in ready {
+        let more = if next_try {
+            ", scheduled_at = $4, try_number = try_number + 1"
+        } else {
+            ", scheduled_at = $4"
+        };
+        if !set(tx, scope, &plan.key, &keys, from, Some(TaskState::Scheduled), more, now).await? {
+            return Ok(None);
+        }
+    }
+    let Some(queued) = queue(tx, scope, plan, now).await? else {
+        return Ok(None);
+    };
+    if let Some(update) = &plan.run {
+        tx.run(
+            "UPDATE dag_run SET state = $4, start_date = coalesce($5, start_date), end_date = $6 \
+             WHERE team_no = $1 AND dag_id = $2 AND run_id = $3",
+            vals![
+                scope.team(),
+                &plan.key.dag_id,
+                &plan.key.run_id,
+                update.state,
+                update.start_date,
+                update.end_date
+            ],
+        )
+        .await?;
+    }
+    Ok(Some((open.close_silently(tx).await?, queued)))
+}
+
+#[expect(clippy::too_many_arguments, reason = "one statement's parts")]
+async fn set(
+    tx: &mut Tx,
+    scope: TeamScope,
+    run: &RunKey,
+    keys: &[TaskKey],
+    from: Option<TaskState>,
+    to: Option<TaskState>,
+    more: &str,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    for chunk in keys.chunks(KEYS_A_STATEMENT) {
+        let (among, keys) = among(7, chunk);
+        let mut values = vals![scope.team(), &run.dag_id, &run.run_id, now, to, from];
+        values.extend(keys);
+        let touched = tx
+            .run(
+                &format!(
+                    "UPDATE task_instance SET state = $5, updated_at = $4{more} WHERE team_no = $1 AND dag_id = $2 \
+                     AND run_id = $3 AND state IS NOT DISTINCT FROM $6 AND {among}"
+                ),
+                values,
+            )
+            .await?;
+        if touched != chunk.len() as u64 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+async fn queue(
+    tx: &mut Tx,
+    scope: TeamScope,
+    plan: &PlannedRun,
+    now: Timestamp,
+) -> Result<Option<Vec<QueuedTask>>, StoreError> {
+    let mut queued = BTreeMap::new();
+    for chunk in plan.queue.chunks(KEYS_A_STATEMENT) {
+        let keys: Vec<TaskKey> = chunk.iter().map(|task| task.key.clone()).collect();
+        let (among, keys) = among(5, &keys);
+        let mut values = vals![scope.team(), &plan.key.dag_id, &plan.key.run_id, now];
+        values.extend(keys);
+        let rows = tx
+            .rows(
+                &format!(
+                    "UPDATE task_instance SET state = 'queued', queued_at = $4, updated_at = $4, dispatch = dispatch + 1 \
+                     WHERE team_no = $1 AND dag_id = $2 AND run_id = $3 AND state = 'scheduled' AND {among} \
+                     RETURNING task_id, map_index, id, dispatch, try_number, queue, pool_slots, priority_weight, \
+                     dag_version_id"
+                ),
+                values,
+            )
+            .await?;
+        if rows.len() != chunk.len() {
+            return Ok(None);
+        }
+        for row in rows {
+            let task = QueuedTask {
+                key: TaskKey {
+                    task_id: row.text("task_id")?.into(),
+                    map_index: row.small("map_index")?,
+                },
+                ti_id: row.ti_id("id")?,
+                dispatch: Dispatch(row.int("dispatch")?),
+                try_number: row.small("try_number")?,
+                queue: row.maybe_text("queue")?,
+                pool_slots: row.small("pool_slots")?,
+                priority_weight: row.int("priority_weight")?,
+                dag_version_id: row.maybe_uuid("dag_version_id")?,
+            };
+            queued.insert(task.key.clone(), task);
+        }
+    }
+    // In admission's order, which executors keep.
+    Ok(Some(
+        plan.queue.iter().filter_map(|task| queued.remove(&task.key)).collect(),
+    ))
+}
+
+async fn insert_callbacks(
+    tx: &mut Tx,
+    scope: TeamScope,
+    new: &[&NewCallback],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    for chunk in new.chunks(KEYS_A_STATEMENT) {
+        let count = u32::try_from(chunk.len()).expect("a chunk is small");
+        let first = next_ids(tx, scope, Counter::Callback, count).await?;
+        let rows = chunk
+            .iter()
+            .zip(first..)
+            .map(|(callback, id)| {
+                vals![
+                    scope.team(),
+                    id,
+                    callback.bundle.as_str(),
+                    callback.rel_path.as_str(),
+                    &callback.request,
+                    now
+                ]
+            })
+            .collect();
+        let (list, values) = values_list(1, rows);
+        tx.run(
+            &format!("INSERT INTO callback (team_no, id, bundle, rel_path, request, made_at) VALUES {list}"),
+            values,
+        )
+        .await?;
+        tx.wake(Wake::Callbacks(scope.team()));
+    }
+    Ok(())
+}
