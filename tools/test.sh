@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Runs every test. Installs and starts what they need (PostgreSQL, an Airflow environment) and leaves nothing running.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+scratch=$PWD/.test
+mkdir -p "$scratch"
+# Confined children of other users must be able to walk here.
+chmod 755 "$scratch"
+
+echo "==> Python environment with Airflow 3.3.2"
+ISOBAR_TEST_PYTHON=${ISOBAR_TEST_PYTHON:-$(tools/test_python.sh "$scratch/python")}
+export ISOBAR_TEST_PYTHON
+
+database=$(mktemp -d /tmp/isobar-postgres-XXXXXX)
+trap 'tools/postgres.sh stop "$database/pg"; rm -rf "$database"' EXIT
+chmod 755 "$database"
+echo "==> PostgreSQL"
+ISOBAR_TEST_POSTGRES=$(tools/postgres.sh start "$database/pg" "${ISOBAR_TEST_POSTGRES_PORT:-15432}")
+export ISOBAR_TEST_POSTGRES
+
+echo "==> building"
+cargo build -q -p isobar
+export ISOBAR_TEST_BINARY=$PWD/target/debug/isobar
+echo "==> testing"
+if cargo nextest --version >/dev/null 2>&1; then
+    cargo nextest run --workspace --no-fail-fast "$@"
+else
+    cargo test --workspace --no-fail-fast "$@"
+fi
