@@ -440,6 +440,8 @@ CREATE TABLE asset_reference (
     uri TEXT NOT NULL,
     -- for schedules: the producing teams that this Dag accepts beside its own, JSON list of globs
     producer_teams TEXT,
+    -- for outlets: the teams that may consume what this task produces, JSON list of globs; null is every team that asks
+    consumer_teams TEXT,
     PRIMARY KEY (team_no, dag_id, task_id, role, kind, name, uri)
 );
 CREATE INDEX asset_reference_name ON asset_reference (role, name);

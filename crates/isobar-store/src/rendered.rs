@@ -1,0 +1,56 @@
+//! Rendered template fields of task instances.
+
+use isobar_auth::TeamScope;
+use isobar_model::{RunKey, TaskKey};
+use serde_json::Value;
+
+use crate::db::vals;
+use crate::{StoreError, Tx};
+
+/// Writes the rendered fields of a task instance over what was there.
+///
+/// # Errors
+/// The database failed.
+pub async fn set(
+    tx: &mut Tx,
+    scope: TeamScope,
+    run: &RunKey,
+    task: &TaskKey,
+    fields: &Value,
+) -> Result<(), StoreError> {
+    tx.run(
+        "INSERT INTO rendered_fields (team_no, dag_id, run_id, task_id, map_index, fields) \
+         VALUES ($1, $2, $3, $4, $5, $6) \
+         ON CONFLICT (team_no, dag_id, run_id, task_id, map_index) DO UPDATE SET fields = excluded.fields",
+        vals![
+            scope.team(),
+            &run.dag_id,
+            &run.run_id,
+            &task.task_id,
+            task.map_index,
+            fields
+        ],
+    )
+    .await
+    .map(drop)
+}
+
+/// The rendered fields of a task instance; none where it has not rendered any.
+///
+/// # Errors
+/// The database failed.
+pub async fn get(
+    tx: &mut Tx,
+    scope: TeamScope,
+    run: &RunKey,
+    task: &TaskKey,
+) -> Result<Option<Value>, StoreError> {
+    let row = tx
+        .row(
+            "SELECT fields FROM rendered_fields WHERE team_no = $1 AND dag_id = $2 AND run_id = $3 AND task_id = $4 \
+             AND map_index = $5",
+            vals![scope.team(), &run.dag_id, &run.run_id, &task.task_id, task.map_index],
+        )
+        .await?;
+    row.map(|row| row.json("fields")).transpose()
+}
