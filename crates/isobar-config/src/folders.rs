@@ -10,12 +10,12 @@ use crate::reader::{Placed, Reading};
 const MOST_ENTRIES: usize = 200_000;
 
 /// Checks the folders of all teams and puts the resolved paths into the teams.
-pub(crate) fn check(teams: &mut [Declared], home: &Path, must_exist: bool, reading: &Reading) {
+pub(crate) fn check(teams: &mut [Declared], home: &Path, reading: &Reading) {
     for declared in teams.iter_mut() {
         let name = declared.team.name.to_string();
         declared
             .folders
-            .retain_mut(|folder| resolve_folder(folder, &name, must_exist, reading));
+            .retain_mut(|folder| resolve_folder(folder, &name, reading));
         for folder in declared.read_folders.iter_mut().chain(&mut declared.write_folders) {
             folder.value = resolved(&folder.value);
         }
@@ -56,7 +56,7 @@ fn resolved(path: &Path) -> PathBuf {
     }
 }
 
-fn resolve_folder(folder: &mut Placed<PathBuf>, team: &str, must_exist: bool, reading: &Reading) -> bool {
+fn resolve_folder(folder: &mut Placed<PathBuf>, team: &str, reading: &Reading) -> bool {
     let path = folder.value.display().to_string();
     match folder.value.metadata() {
         Ok(found) if found.is_dir() => {
@@ -69,7 +69,8 @@ fn resolve_folder(folder: &mut Placed<PathBuf>, team: &str, must_exist: bool, re
             reading.problem(&folder.at, what, "name the folder in which the Dag files lie");
             false
         }
-        Err(_) if !must_exist => true,
+        // Nobody asked for this folder; it is made at first start.
+        Err(_) if folder.at == Origin::Default => true,
         Err(error) => {
             let (what, hint) = if error.kind() == std::io::ErrorKind::NotFound {
                 (

@@ -65,8 +65,7 @@ pub(crate) fn load_with(path: Option<&Path>, surroundings: Surroundings) -> Resu
     let reading = Reading::new(surroundings);
     let mut root = Table::default();
     if let Some(path) = path {
-        root = include::read_file(path, &Origin::Environment("ISOBAR_CONFIG or --config".into()), &reading)
-            .unwrap_or_default();
+        root = include::read_file(path, &Origin::start_of(&path.into()), &reading).unwrap_or_default();
         // What a broken file would have said is unknown, so nothing else is judged.
         if reading.has_problems() {
             return Err(Problems(reading.finish().0));
@@ -79,7 +78,8 @@ pub(crate) fn load_with(path: Option<&Path>, surroundings: Surroundings) -> Resu
     layout::apply(&mut root, &reading);
     environment::apply(&mut root, &reading);
     let config = read(&root, path, &reading);
-    let (problems, warnings, shown) = reading.finish();
+    let (mut problems, warnings, shown) = reading.finish();
+    sort_by_place(&mut problems);
     if problems.is_empty() {
         Ok(Loaded {
             config,
@@ -89,6 +89,26 @@ pub(crate) fn load_with(path: Option<&Path>, surroundings: Surroundings) -> Resu
     } else {
         Err(Problems(problems))
     }
+}
+
+/// As a person reads: file by file in the order in which they came up, line by line; then the environment.
+fn sort_by_place(problems: &mut [Problem]) {
+    let mut files = Vec::new();
+    for problem in problems.iter() {
+        if let Origin::File { file, .. } = problem.at.written() {
+            if !files.contains(file) {
+                files.push(file.clone());
+            }
+        }
+    }
+    problems.sort_by_key(|problem| match problem.at.written() {
+        Origin::File { file, line, column } => (
+            files.iter().position(|known| known == file).unwrap_or(usize::MAX),
+            *line,
+            *column,
+        ),
+        _ => (usize::MAX, 0, 0),
+    });
 }
 
 fn read(root: &Table, path: Option<&Path>, reading: &Reading) -> Config {
@@ -115,12 +135,7 @@ fn read(root: &Table, path: Option<&Path>, reading: &Reading) -> Config {
     };
     check_names(&declared, reading);
     check_guarantees(&declared, core.parallelism, reading);
-    folders::check(
-        &mut declared,
-        &home,
-        core.multi_team || whole.has("default_team"),
-        reading,
-    );
+    folders::check(&mut declared, &home, reading);
     let teams: Vec<_> = declared.into_iter().map(|declared| declared.team).collect();
     let names: Vec<TeamName> = teams.iter().map(|team| team.name.clone()).collect();
     let auth = read_auth::auth(whole.section("auth", "[auth]"), &home, &names, core.multi_team);

@@ -30,6 +30,14 @@ impl Origin {
         matches!(self, Self::Environment(_) | Self::Fetched(_))
     }
 
+    /// The place that a person wrote, for what was fetched as for what was not.
+    pub(crate) fn written(&self) -> &Self {
+        match self {
+            Self::Fetched(source) => source.written(),
+            _ => self,
+        }
+    }
+
     /// The place of a byte in a file's text.
     pub(crate) fn in_text(file: &Arc<Path>, text: &str, byte: usize) -> Self {
         let mut end = byte.min(text.len());

@@ -223,6 +223,7 @@ impl<'a> Reader<'a> {
 
     fn wrong_type(&self, key: &str, node: &Node, wanted: &str) {
         let hint = match (&node.value, wanted) {
+            _ if node.origin.is_untyped() => format!("give `{key}` {wanted}"),
             (Value::Text(_), "a whole number" | "true or false") => "write it without quotes".to_owned(),
             (Value::Integer(_) | Value::Float(_) | Value::Bool(_), "a text") => "put it in quotes".to_owned(),
             (_, "a list of texts") => format!("write `{key} = [\"one\", \"two\"]`"),
@@ -399,9 +400,15 @@ impl<'a> Reader<'a> {
             .iter()
             .find(|(word, _)| word.eq_ignore_ascii_case(&placed.value));
         if chosen.is_none() {
+            // What was fetched may be a secret in the wrong place.
+            let written = if matches!(placed.at, Origin::Fetched(_)) {
+                "***"
+            } else {
+                &placed.value
+            };
             self.reading.problem(
                 &placed.at,
-                format!("`{key}` in `{}` cannot be `{}`", self.header, placed.value),
+                format!("`{key}` in `{}` cannot be `{written}`", self.header),
                 suggest(&placed.value, choices.iter().map(|(word, _)| *word)),
             );
         }

@@ -89,6 +89,16 @@ pub enum Refused {
         /// The present name.
         to: TeamName,
     },
+    /// The new name belongs to a team that was archived.
+    #[error(
+        "team `{from}` cannot become `{to}`: an archived team has that name\n  hint: choose another name; an archived team keeps its own"
+    )]
+    NameArchived {
+        /// The former name.
+        from: TeamName,
+        /// The present name.
+        to: TeamName,
+    },
     /// The former name is declared as a team of its own.
     #[error(
         "team `{to}` was formerly `{from}`, but `{from}` is still declared\n  hint: remove `formerly`, or the other `[[team]]`"
@@ -190,6 +200,11 @@ impl TeamsPlan {
                             .any(|other| other.formerly.as_ref() == Some(&present.name));
                     if leaves {
                         renames.push((*former, &team.name));
+                    } else if present.archived {
+                        self.refused.push(Refused::NameArchived {
+                            from: former.name.clone(),
+                            to: team.name.clone(),
+                        });
                     } else {
                         let (from, to) = (former.name.clone(), team.name.clone());
                         self.refused.push(Refused::BothExist { from, to });
@@ -245,7 +260,9 @@ impl Refused {
     fn mentions(&self, team: &TeamName) -> bool {
         match self {
             Self::Archived(name) => name == team,
-            Self::BothExist { from, to } | Self::FormerNameInUse { from, to } => from == team || to == team,
+            Self::BothExist { from, to } | Self::NameArchived { from, to } | Self::FormerNameInUse { from, to } => {
+                from == team || to == team
+            }
             Self::Circle(names) => names.contains(&format!("`{team}`")),
             Self::TeamlessHistory(_) => false,
         }
