@@ -39,6 +39,8 @@ pub(crate) struct Derived {
     pub decides_run: bool,
     /// How many direct upstream tasks are set-ups.
     pub upstream_setups: u32,
+    /// Direct upstream tasks that may choose not to go on.
+    pub skipping_parents: Vec<TaskNo>,
     /// Any direct upstream is mapped or in a mapped group.
     pub upstream_expands: bool,
 }
@@ -164,7 +166,14 @@ impl RunGraph {
         for number in self.numbers() {
             let setups = self.upstream(number).iter().filter(|u| self.task(**u).is_setup).count();
             let expands = self.upstream(number).iter().any(|u| self.derived(*u).needs_expansion);
+            let skipping = self
+                .upstream(number)
+                .iter()
+                .copied()
+                .filter(|u| self.task(*u).skips)
+                .collect();
             let derived = &mut self.derived[number.at()];
+            derived.skipping_parents = skipping;
             derived.upstream_setups = u32::try_from(setups).expect("a Dag has fewer than 2^32 tasks");
             derived.upstream_expands = expands;
         }

@@ -1,0 +1,336 @@
+//! The books of a run: every task instance, and what is counted of them so that no event has to look at all.
+
+use std::collections::BTreeSet;
+
+use isobar_model::{MapIndex, TaskState, UNMAPPED};
+use jiff::{SignedDuration, Timestamp};
+
+use super::rule::Counts;
+use crate::graph::{SharedGraph, TaskNo};
+
+/// What the planner remembers of a task instance.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Inst {
+    pub state: Option<TaskState>,
+    pub try_number: i32,
+    pub end_date: Option<Timestamp>,
+    pub retry_delay_override: Option<SignedDuration>,
+    pub reschedule_date: Option<Timestamp>,
+    pub has_result: bool,
+}
+
+impl Inst {
+    pub(super) const NEW: Self = Self {
+        state: None,
+        try_number: 0,
+        end_date: None,
+        retry_delay_override: None,
+        reschedule_date: None,
+        has_result: false,
+    };
+
+    /// May be scheduled when its dependencies are met.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(
+            self.state,
+            None | Some(TaskState::UpForRetry | TaskState::UpForReschedule)
+        )
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.state.is_some_and(TaskState::is_finished)
+    }
+
+    /// Whether any rule can tell the two apart.
+    fn counts_as(&self, other: &Self) -> bool {
+        self.state == other.state && self.has_result == other.has_result
+    }
+}
+
+/// One task's instances and the counts kept for it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TaskBook {
+    /// Index -1: the only instance of an unmapped task, the placeholder of one not expanded yet.
+    pub unmapped: Option<Inst>,
+    /// Indices 0 and up; a hole where a row is missing.
+    pub mapped: Vec<Option<Inst>>,
+    /// Its own instances by state.
+    pub own: Counts,
+    /// All instances of its direct upstream tasks by state.
+    pub up: Counts,
+    /// Instances that may be scheduled.
+    pub open: u32,
+    /// Mapped instances that exist.
+    pub indices: u32,
+    /// Mapped instances with a result.
+    pub results: u32,
+}
+
+impl TaskBook {
+    pub(super) fn get(&self, index: MapIndex) -> Option<&Inst> {
+        match usize::try_from(index) {
+            Ok(at) => self.mapped.get(at)?.as_ref(),
+            Err(_) => self.unmapped.as_ref(),
+        }
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.own.done() == self.own.total
+    }
+
+    /// Indices 0 and up that exist, in order.
+    pub(super) fn mapped_indices(&self) -> impl Iterator<Item = MapIndex> + '_ {
+        self.mapped
+            .iter()
+            .zip(0..)
+            .filter_map(|(inst, index)| inst.as_ref().map(|_| index))
+    }
+
+    /// All that exist, the unmapped one first.
+    pub(super) fn indices(&self) -> impl Iterator<Item = MapIndex> + '_ {
+        self.unmapped.iter().map(|_| UNMAPPED).chain(self.mapped_indices())
+    }
+
+    fn slot(&mut self, index: MapIndex) -> &mut Option<Inst> {
+        let Ok(at) = usize::try_from(index) else {
+            return &mut self.unmapped;
+        };
+        if at >= self.mapped.len() {
+            self.mapped.resize(at + 1, None);
+        }
+        &mut self.mapped[at]
+    }
+
+    fn trim(&mut self) {
+        while matches!(self.mapped.last(), Some(None)) {
+            self.mapped.pop();
+        }
+    }
+}
+
+/// What to look at again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Look {
+    /// All open instances of the task.
+    Task(TaskNo),
+    /// One instance.
+    One(TaskNo, MapIndex),
+}
+
+/// All tasks of a run.
+#[derive(Debug)]
+pub(super) struct Book {
+    pub graph: SharedGraph,
+    /// Lengths of the results of tasks that are not mapped, by task.
+    pub lengths: Vec<Option<u64>>,
+    tasks: Vec<TaskBook>,
+    looks: BTreeSet<Look>,
+    /// Instances that have not ended.
+    pub unfinished: u32,
+    /// Instances that something else is at work on: scheduled, queued, running, restarting.
+    pub active: u32,
+    /// Instances that wait for a trigger or a person.
+    pub parked: u32,
+    /// Failed instances of tasks that decide the run.
+    pub deciding_failures: u32,
+}
+
+impl Book {
+    pub(super) fn new(graph: SharedGraph) -> Self {
+        let mut tasks = vec![TaskBook::default(); graph.len()];
+        for number in graph.numbers() {
+            let derived = graph.derived(number);
+            if !derived.upstream_expands {
+                let up = &mut tasks[number.at()].up;
+                up.total = u32::try_from(graph.upstream(number).len()).expect("a Dag has fewer than 2^32 tasks");
+                up.setups = derived.upstream_setups;
+            }
+        }
+        Self {
+            lengths: vec![None; graph.len()],
+            graph,
+            tasks,
+            looks: BTreeSet::new(),
+            unfinished: 0,
+            active: 0,
+            parked: 0,
+            deciding_failures: 0,
+        }
+    }
+
+    pub(super) fn task(&self, number: TaskNo) -> &TaskBook {
+        &self.tasks[number.at()]
+    }
+
+    pub(super) fn get(&self, number: TaskNo, index: MapIndex) -> Option<&Inst> {
+        self.task(number).get(index)
+    }
+
+    pub(super) fn look(&mut self, look: Look) {
+        self.looks.insert(look);
+    }
+
+    pub(super) fn look_at_everything(&mut self) {
+        for number in self.graph.numbers() {
+            if self.task(number).open > 0 {
+                self.looks.insert(Look::Task(number));
+            }
+        }
+    }
+
+    pub(super) fn take_looks(&mut self) -> Vec<Look> {
+        let looks = std::mem::take(&mut self.looks);
+        let covered = |look: &&Look| matches!(look, Look::One(number, _) if looks.contains(&Look::Task(*number)));
+        looks.iter().filter(|look| !covered(look)).copied().collect()
+    }
+
+    /// Sets a state in place.
+    pub(super) fn set_state(
+        &mut self,
+        number: TaskNo,
+        index: MapIndex,
+        state: Option<TaskState>,
+        try_number: i32,
+        now: Timestamp,
+    ) {
+        let Some(inst) = self.get(number, index) else { return };
+        let mut inst = inst.clone();
+        inst.state = state;
+        inst.try_number = try_number;
+        if inst.is_finished() {
+            inst.end_date = Some(now);
+        }
+        self.put(number, index, Some(inst));
+    }
+
+    /// Puts, replaces or (none) takes out an instance, keeps all counts, and notes what to look at again.
+    pub(super) fn put(&mut self, number: TaskNo, index: MapIndex, new: Option<Inst>) {
+        let slot = self.tasks[number.at()].slot(index);
+        let old = slot.clone();
+        if old == new {
+            return;
+        }
+        slot.clone_from(&new);
+        if new.as_ref().is_some_and(Inst::is_open) {
+            self.look(Look::One(number, index));
+        }
+        self.count(number, index, old.as_ref(), new.as_ref());
+        if new.is_none() {
+            self.tasks[number.at()].trim();
+        }
+        let same = match (&old, &new) {
+            (Some(old), Some(new)) => old.counts_as(new),
+            (old, new) => old.is_none() && new.is_none(),
+        };
+        if same {
+            return;
+        }
+        let ended = |inst: &Option<Inst>| inst.as_ref().filter(|i| i.is_finished()).and_then(|i| i.state);
+        if ended(&old) != ended(&new) || old.is_some() != new.is_some() {
+            self.tell_downstream(number, index, ended(&new), old.is_some() && new.is_some());
+        } else if old.as_ref().map(|i| i.has_result) != new.as_ref().map(|i| i.has_result) {
+            self.tell_watchers(number);
+        }
+    }
+
+    fn count(&mut self, number: TaskNo, index: MapIndex, old: Option<&Inst>, new: Option<&Inst>) {
+        let graph = SharedGraph::clone(&self.graph);
+        let is_setup = graph.task(number).is_setup;
+        let decides = graph.derived(number).decides_run;
+        if let Some(old) = old {
+            self.count_totals(old, decides, u32::wrapping_sub);
+            let book = &mut self.tasks[number.at()];
+            book.own.total -= 1;
+            book.own.take(old.state, is_setup);
+            book.open -= u32::from(old.is_open());
+            if index >= 0 {
+                book.indices -= 1;
+                book.results -= u32::from(old.has_result);
+            }
+        }
+        if let Some(new) = new {
+            self.count_totals(new, decides, u32::wrapping_add);
+            let book = &mut self.tasks[number.at()];
+            book.own.total += 1;
+            book.own.add(new.state, is_setup);
+            book.open += u32::from(new.is_open());
+            if index >= 0 {
+                book.indices += 1;
+                book.results += u32::from(new.has_result);
+            }
+        }
+        for down in &graph.task(number).downstream {
+            let rows_count = graph.derived(*down).upstream_expands;
+            let up = &mut self.tasks[down.at()].up;
+            if let Some(old) = old {
+                up.take(old.state, is_setup);
+                if rows_count {
+                    up.total -= 1;
+                    up.setups -= u32::from(is_setup);
+                }
+            }
+            if let Some(new) = new {
+                up.add(new.state, is_setup);
+                if rows_count {
+                    up.total += 1;
+                    up.setups += u32::from(is_setup);
+                }
+            }
+        }
+    }
+
+    fn count_totals(&mut self, inst: &Inst, decides: bool, apply: fn(u32, u32) -> u32) {
+        use TaskState::{AwaitingInput, Deferred, Queued, Restarting, Running, Scheduled};
+        let mut tick = |count: &mut u32, when: bool| *count = apply(*count, u32::from(when));
+        tick(&mut self.unfinished, !inst.is_finished());
+        tick(
+            &mut self.active,
+            matches!(inst.state, Some(Scheduled | Queued | Running | Restarting)),
+        );
+        tick(&mut self.parked, matches!(inst.state, Some(Deferred | AwaitingInput)));
+        tick(
+            &mut self.deciding_failures,
+            decides && inst.state.is_some_and(TaskState::is_failure),
+        );
+    }
+
+    /// Notes which instances below must be looked at again.
+    fn tell_downstream(&mut self, number: TaskNo, index: MapIndex, ended: Option<TaskState>, only_state: bool) {
+        let graph = SharedGraph::clone(&self.graph);
+        let complete = self.task(number).is_complete();
+        for down in &graph.task(number).downstream {
+            if self.task(*down).open == 0 {
+                continue;
+            }
+            let rule = graph.task(*down).trigger_rule;
+            if only_state && !super::rule::can_matter(rule, ended, complete) {
+                continue;
+            }
+            match self.instances_below(number, index, *down) {
+                Some(range) => {
+                    self.look(Look::One(*down, UNMAPPED));
+                    for below in range {
+                        self.look(Look::One(*down, below));
+                    }
+                }
+                None => self.look(Look::Task(*down)),
+            }
+        }
+        self.tell_watchers(number);
+    }
+
+    pub(super) fn tell_watchers(&mut self, number: TaskNo) {
+        let graph = SharedGraph::clone(&self.graph);
+        for watcher in &graph.derived(number).watchers {
+            self.look(Look::Task(*watcher));
+        }
+        for down in &graph.task(number).downstream {
+            if !graph.derived(*down).map_dependencies.is_empty()
+                && self.task(*down).open > 0
+                && self.task(number).is_complete()
+            {
+                self.look(Look::Task(*down));
+            }
+        }
+    }
+}
