@@ -3,7 +3,7 @@
 
 use crate::airflow_keys::isobar_path;
 use crate::problem::{Origin, quoted_list};
-use crate::reader::Reading;
+use crate::reading::Reading;
 use crate::tree::{Node, Table, Value};
 
 /// Deeper than any key that exists; a bound on recursion.

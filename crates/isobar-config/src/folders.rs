@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::problem::Origin;
 use crate::read_team::Declared;
-use crate::reader::{Placed, Reading};
+use crate::reading::{Placed, Reading};
 
 /// A walk stops here; a folder so large was surely not meant.
 const MOST_ENTRIES: usize = 200_000;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use globset::Glob;
 
 use crate::problem::Origin;
-use crate::reader::Reading;
+use crate::reading::Reading;
 use crate::tree::{Entry, Node, Table, Value, parse_toml};
 
 /// Reads a file into a tree; the faults go to the reading.

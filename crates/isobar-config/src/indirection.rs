@@ -4,7 +4,7 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::reader::Surroundings;
+use crate::reading::Surroundings;
 
 /// How long a command may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(30);

@@ -2,7 +2,7 @@
 //! `[[team.executor]]`, the one layout that the rest of this crate knows (rule 6).
 
 use crate::problem::{Origin, quoted_list, suggest};
-use crate::reader::Reading;
+use crate::reading::Reading;
 use crate::tree::{Entry, Node, Table, Value};
 
 /// Rewrites `executor = …` at the top of the tree, where it stands.
@@ -61,7 +61,7 @@ fn rewrite(root: &mut Table, entry: &Entry, reading: &Reading) {
     let merged = merge(&tables, reading);
     match (merged.get("teams"), merged.get("executors")) {
         (None, Some(_)) => {
-            let team = team_from(merged, reading);
+            let team = team_from(&merged, reading);
             for part in team.entries() {
                 put_into_default_team(root, &part.key, part.node.clone(), reading);
             }
@@ -102,13 +102,13 @@ fn rewrite_teams(root: &mut Table, merged: &Table, reading: &Reading) {
                 suggest(&part.key, names),
             );
         }
-        let team = team_from(merge(&tables, reading), reading);
+        let team = team_from(&merge(&tables, reading), reading);
         put_team(root, &part.key, &part.key_origin, &team, reading);
     }
 }
 
 /// `[executor.TEAM]` as the keys of a `[[team]]`: tables that `executors` lists are executors, the rest is the team's.
-fn team_from(table: Table, reading: &Reading) -> Table {
+fn team_from(table: &Table, reading: &Reading) -> Table {
     let listed: Vec<String> = (table.get("executors").into_iter())
         .flat_map(|entry| texts(&entry.node, "executors", reading))
         .map(|(name, _)| name)

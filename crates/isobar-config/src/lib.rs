@@ -18,6 +18,7 @@ mod read_seeds;
 mod read_settings;
 mod read_team;
 mod reader;
+mod reading;
 mod secret;
 mod seeds;
 mod settings;
@@ -25,6 +26,7 @@ mod show;
 mod team;
 mod teams_plan;
 mod tree;
+mod wording;
 
 pub use auth::{Auth, AuthManagerKind, OrgRole, TeamRole, User};
 pub use load::{Loaded, find_file, load};

@@ -7,7 +7,8 @@ use isobar_model::TeamName;
 
 use crate::problem::{Origin, Problem, Problems};
 use crate::read_team::Declared;
-use crate::reader::{Reader, Reading, Surroundings};
+use crate::reader::Reader;
+use crate::reading::{Reading, Surroundings};
 use crate::show::Shown;
 use crate::tree::{Entry, Node, Table, Value};
 use crate::{Config, environment, folders, include, layout, read_auth, read_settings, read_team};
@@ -95,10 +96,10 @@ pub(crate) fn load_with(path: Option<&Path>, surroundings: Surroundings) -> Resu
 fn sort_by_place(problems: &mut [Problem]) {
     let mut files = Vec::new();
     for problem in problems.iter() {
-        if let Origin::File { file, .. } = problem.at.written() {
-            if !files.contains(file) {
-                files.push(file.clone());
-            }
+        if let Origin::File { file, .. } = problem.at.written()
+            && !files.contains(file)
+        {
+            files.push(file.clone());
         }
     }
     problems.sort_by_key(|problem| match problem.at.written() {

@@ -6,8 +6,9 @@ use std::path::Path;
 use isobar_model::TeamName;
 
 use crate::problem::{Origin, suggest};
-use crate::reader::{Reader, quote_key};
+use crate::reader::Reader;
 use crate::tree::Value;
+use crate::wording::quote_key;
 use crate::{Auth, AuthManagerKind, OrgRole, Secret, TeamRole, User};
 
 /// Reads `[auth]`; `teams` are the declared ones, `multi_team` says whether users may name them.

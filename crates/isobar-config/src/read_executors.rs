@@ -1,7 +1,8 @@
 //! `executors = […]` and `[[team.executor]]` (rule 10).
 
 use crate::problem::{Origin, quoted_list, suggest};
-use crate::reader::{Placed, Reader};
+use crate::reader::Reader;
+use crate::reading::Placed;
 use crate::{Executor, ExecutorKind};
 
 /// Kinds that are planned; naming one is a clear refusal, not a slip of the finger.

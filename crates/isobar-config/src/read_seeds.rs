@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::reader::{Reader, as_json_text};
+use crate::reader::Reader;
 use crate::tree::{Entry, Value};
+use crate::wording::as_json_text;
 use crate::{Connection, Pool, Secret, Variable, connection_uri};
 
 /// What a team's, or the shared, part of the configuration makes.
@@ -86,7 +87,7 @@ fn variables(reader: &Reader<'_>) -> Vec<Variable> {
                 description: None,
             });
         };
-        reader.show(&crate::reader::quote_key(&entry.key), "\"***\"", &entry.node.origin);
+        reader.show(&crate::wording::quote_key(&entry.key), "\"***\"", &entry.node.origin);
         let description = match &entry.node.value {
             Value::Table(inner) => inner.text("description").map(str::to_owned),
             _ => None,
@@ -111,7 +112,7 @@ fn connections(reader: &Reader<'_>, place: &str) -> Vec<Connection> {
     let all = reader.section("connections", &header);
     let read = |entry: &&Entry| match &entry.node.value {
         Value::Table(inner) if inner.get("cmd").is_none() && inner.get("secret").is_none() => {
-            let header = format!("[{place}.connections.{}]", crate::reader::quote_key(&entry.key));
+            let header = format!("[{place}.connections.{}]", crate::wording::quote_key(&entry.key));
             let parts = Reader::new(reader.reading, inner, &entry.node.origin, &header);
             connection_from_parts(&entry.key, parts)
         }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use isobar_model::WeightRule;
 
-use crate::reader::{Reader, quote};
+use crate::reader::Reader;
+use crate::wording::quote;
 use crate::{
     ConnectionSource, Connections, Core, Database, LogLevel, Logging, Parsing, Scheduler, Secret, Server, Shared, Tasks,
 };

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use isobar_model::{BadTeamName, TeamName};
 
 use crate::problem::{Origin, suggest};
-use crate::reader::{Placed, Reader};
+use crate::reader::Reader;
+use crate::reading::Placed;
 use crate::{Consent, ConsentAction, DefaultPool, Isolation, Python, Requirements, Secret, Team, Tunable};
 
 /// A team with the places of what is compared with other teams.
@@ -69,7 +70,7 @@ pub(crate) fn default_team(reader: Reader<'_>, default_folder: PathBuf) -> Decla
     if folders.is_empty() && !reader.has("folders") {
         reader.show(
             "folders",
-            &crate::reader::quote(&default_folder.to_string_lossy()),
+            &crate::wording::quote(&default_folder.to_string_lossy()),
             &Origin::Default,
         );
         folders.push(Placed {
@@ -127,10 +128,8 @@ fn settings(reader: &Reader<'_>, team: &mut Team, place: &str) -> (Folders, Fold
     let pools = [DefaultPool::Own, DefaultPool::Shared].map(|pool| (pool.as_str(), pool));
     team.default_pool = reader.choice("default_pool", &pools, "own", DefaultPool::Own);
     team.tunable = tunable(reader);
-    team.dags_are_paused_at_creation = match reader.raw("dags_are_paused_at_creation") {
-        Some(_) => Some(reader.bool("dags_are_paused_at_creation", true)),
-        None => None,
-    };
+    team.dags_are_paused_at_creation =
+        (reader.raw("dags_are_paused_at_creation")).map(|_| reader.bool("dags_are_paused_at_creation", true));
     team.env = env(&reader.section("env", &format!("[{place}.env]")));
     let seeds = crate::read_seeds::seeds(reader, place);
     (team.pools, team.connections, team.variables) = (seeds.pools, seeds.connections, seeds.variables);

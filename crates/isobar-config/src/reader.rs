@@ -1,116 +1,14 @@
 //! Reads one table key by key, with types, and notes what was known, what was wrong and where each value came from.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::indirection::{fetch_secret, run_command};
-use crate::problem::{Origin, Problem, suggest};
-use crate::show::Shown;
+use crate::problem::{Origin, suggest};
+pub(crate) use crate::reading::{Placed, Reading};
 use crate::tree::{Entry, Node, Table, Value};
-
-/// What the reading depends on besides the files.
-#[derive(Debug)]
-pub(crate) struct Surroundings {
-    pub(crate) environment: BTreeMap<String, String>,
-    /// Where relative paths of environment variables start.
-    pub(crate) current_folder: PathBuf,
-    /// Off where input is not trusted.
-    pub(crate) run_commands: bool,
-}
-
-/// What one reading gathers.
-#[derive(Debug)]
-pub(crate) struct Reading {
-    pub(crate) surroundings: Surroundings,
-    problems: RefCell<Vec<Problem>>,
-    warnings: RefCell<Vec<Problem>>,
-    pub(crate) shown: RefCell<Shown>,
-}
-
-impl Reading {
-    pub(crate) fn new(surroundings: Surroundings) -> Self {
-        Self {
-            surroundings,
-            problems: RefCell::default(),
-            warnings: RefCell::default(),
-            shown: RefCell::default(),
-        }
-    }
-
-    pub(crate) fn problem(&self, at: &Origin, what: impl Into<String>, hint: impl Into<String>) {
-        let problem = Problem {
-            at: at.clone(),
-            what: what.into(),
-            hint: hint.into(),
-        };
-        let mut problems = self.problems.borrow_mut();
-        if !problems.contains(&problem) {
-            problems.push(problem);
-        }
-    }
-
-    pub(crate) fn warning(&self, at: &Origin, what: impl Into<String>, hint: impl Into<String>) {
-        self.warnings.borrow_mut().push(Problem {
-            at: at.clone(),
-            what: what.into(),
-            hint: hint.into(),
-        });
-    }
-
-    pub(crate) fn extend(&self, problems: Vec<Problem>) {
-        self.problems.borrow_mut().extend(problems);
-    }
-
-    pub(crate) fn has_problems(&self) -> bool {
-        !self.problems.borrow().is_empty()
-    }
-
-    pub(crate) fn finish(self) -> (Vec<Problem>, Vec<Problem>, Shown) {
-        (
-            self.problems.into_inner(),
-            self.warnings.into_inner(),
-            self.shown.into_inner(),
-        )
-    }
-
-    /// Makes a path absolute: relative ones start at the file that names them.
-    pub(crate) fn resolve(&self, path: &str, origin: &Origin) -> PathBuf {
-        let start = match origin {
-            Origin::File { file, .. } => file.parent().unwrap_or(Path::new("")),
-            Origin::Fetched(source) => return self.resolve(path, source),
-            Origin::Environment(_) | Origin::Default => Path::new(""),
-        };
-        let path = match (path.strip_prefix("~/"), self.surroundings.environment.get("HOME")) {
-            (Some(rest), Some(home)) => Path::new(home).join(rest),
-            _ => PathBuf::from(path),
-        };
-        tidy(&self.surroundings.current_folder.join(start).join(path))
-    }
-}
-
-/// Takes `.` and `..` out of a path without asking the disk, for paths that need not exist.
-fn tidy(path: &Path) -> PathBuf {
-    let mut tidied = PathBuf::new();
-    for part in path.components() {
-        match part {
-            std::path::Component::CurDir => {}
-            std::path::Component::ParentDir => {
-                tidied.pop();
-            }
-            _ => tidied.push(part),
-        }
-    }
-    tidied
-}
-
-/// A value with its place.
-#[derive(Clone, Debug)]
-pub(crate) struct Placed<T> {
-    pub(crate) value: T,
-    pub(crate) at: Origin,
-}
+use crate::wording::{as_json_text, as_text, quote, quote_key, render_duration, render_list, texts_of};
 
 /// Reads one table. Every key it is asked for counts as known; the rest are faults when it is done.
 pub(crate) struct Reader<'a> {
@@ -561,84 +459,5 @@ impl<'a> Reader<'a> {
                 suggest(&entry.key, known.iter().map(String::as_str)),
             );
         }
-    }
-}
-
-fn as_text(node: &Node) -> Option<String> {
-    match &node.value {
-        Value::Text(text) => Some(text.clone()),
-        _ => None,
-    }
-}
-
-fn texts_of(value: &Value, origin: &Origin) -> Option<Vec<Placed<String>>> {
-    match value {
-        Value::Text(text) => Some(vec![Placed {
-            value: text.clone(),
-            at: origin.clone(),
-        }]),
-        Value::List(items) => items
-            .iter()
-            .map(|item| {
-                as_text(item).map(|value| Placed {
-                    value,
-                    at: item.origin.clone(),
-                })
-            })
-            .collect(),
-        _ => None,
-    }
-}
-
-/// A free value as Airflow keeps it: texts as they are, everything else as JSON.
-pub(crate) fn as_json_text(node: &Node) -> String {
-    match &node.value {
-        Value::Text(text) => text.clone(),
-        _ => as_json(node).to_string(),
-    }
-}
-
-pub(crate) fn as_json(node: &Node) -> serde_json::Value {
-    match &node.value {
-        Value::Text(text) | Value::Time(text) => text.clone().into(),
-        Value::Integer(number) => (*number).into(),
-        Value::Float(number) => serde_json::Number::from_f64(*number).map_or(serde_json::Value::Null, Into::into),
-        Value::Bool(truth) => (*truth).into(),
-        Value::List(items) => items.iter().map(as_json).collect(),
-        Value::Table(table) => serde_json::Value::Object(
-            table
-                .entries()
-                .map(|entry| (entry.key.clone(), as_json(&entry.node)))
-                .collect(),
-        ),
-    }
-}
-
-/// A text as TOML writes it.
-pub(crate) fn quote(text: &str) -> String {
-    toml::Value::String(text.to_owned()).to_string()
-}
-
-/// A key as TOML writes it.
-pub(crate) fn quote_key(key: &str) -> String {
-    let bare = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-    if bare { key.to_owned() } else { quote(key) }
-}
-
-/// A list of texts as TOML writes it.
-pub(crate) fn render_list<'t>(texts: impl Iterator<Item = &'t str>) -> String {
-    format!("[{}]", texts.map(quote).collect::<Vec<_>>().join(", "))
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the shape that the reader's renderers share"
-)]
-fn render_duration(length: &std::time::Duration) -> String {
-    let seconds = length.as_secs_f64();
-    if length.subsec_nanos() == 0 {
-        length.as_secs().to_string()
-    } else {
-        seconds.to_string()
     }
 }

@@ -1,4 +1,5 @@
 //! Every class of fault is said with its place and its remedy, and all of them in one go.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod bench;
 

@@ -1,4 +1,5 @@
 //! Files, includes, both layouts and the environment come together as documented.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod bench;
 

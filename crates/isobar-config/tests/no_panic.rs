@@ -1,4 +1,5 @@
 //! Whatever stands in a file or an environment variable, loading answers; it never panics, and it never runs away.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
 //! The declared teams against the known ones: rules 3, 4 and 5.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod bench;
 

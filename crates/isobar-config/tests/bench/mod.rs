@@ -1,5 +1,11 @@
 //! A throw-away folder with a configuration in it.
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "shared by several test binaries")]
+#![allow(
+    clippy::unwrap_used,
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "shared by several test binaries"
+)]
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
