@@ -27,7 +27,9 @@ pub enum Counter {
 }
 
 impl Counter {
-    fn as_str(self) -> &'static str {
+    /// The name in the table.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Run => "run",
             Self::Audit => "audit",
@@ -45,22 +47,28 @@ impl Counter {
     }
 }
 
+impl AsRef<str> for Counter {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
 /// Takes `count` consecutive ids of the team; answers the first. The first ever is `team * 2^36 + 1`.
 ///
 /// On PostgreSQL the counter stays locked until the unit ends: take ids late.
 ///
 /// # Errors
 /// The database failed.
-pub async fn next_ids(tx: &mut Tx, scope: TeamScope, kind: Counter, count: u32) -> Result<i64, StoreError> {
+pub async fn next_ids(tx: &mut Tx, scope: TeamScope, kind: impl AsRef<str>, count: u32) -> Result<i64, StoreError> {
     let row = tx
         .row(
             "INSERT INTO team_counter (team_no, kind, next) VALUES ($1, $2, $3) \
              ON CONFLICT (team_no, kind) DO UPDATE SET next = team_counter.next + $3 RETURNING next",
-            vals![scope.team(), kind.as_str(), count],
+            vals![scope.team(), kind.as_ref(), count],
         )
         .await?
         .ok_or_else(|| StoreError::NotFound {
-            what: format!("the counter `{}`", kind.as_str()),
+            what: format!("the counter `{}`", kind.as_ref()),
         })?;
     Ok(i64::from(scope.team().0) * TEAM_STRIDE + row.int("next")? - i64::from(count) + 1)
 }

@@ -1,0 +1,511 @@
+//! What the scheduler's memory is filled from: Dags, active runs with their instances, and the few facts of the past that
+//! rules need, read by key. Nothing here scans finished runs.
+
+use std::collections::HashMap;
+
+use isobar_auth::{OrgScope, TeamScope};
+use isobar_model::{DagId, RunKey, RunState, TaskId, TeamId};
+use jiff::Timestamp;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::db::{Row, vals};
+use crate::events::{ChangedChoice, ChangedLength};
+use crate::runs::Run;
+use crate::task_instances::TaskInstance;
+use crate::{StoreError, Tx};
+
+/// A Dag's row, as far as scheduling goes.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "each field is the column of its name")]
+pub struct ScheduledDag {
+    pub team: TeamId,
+    pub dag_id: DagId,
+    pub bundle: String,
+    pub rel_path: String,
+    pub is_paused: bool,
+    pub is_stale: bool,
+    pub has_import_errors: bool,
+    pub max_active_tasks: i64,
+    pub max_active_runs: i64,
+    pub max_consecutive_failed_runs: i64,
+    pub allowed_run_types: Option<String>,
+    pub next_logical_date: Option<Timestamp>,
+    pub next_interval_start: Option<Timestamp>,
+    pub next_interval_end: Option<Timestamp>,
+    pub next_create_after: Option<Timestamp>,
+    pub current_version_id: Option<Uuid>,
+    pub current_version_number: i64,
+}
+
+const DAG_COLUMNS: &str = "team_no, dag_id, bundle, rel_path, is_paused, is_stale, has_import_errors, max_active_tasks, \
+     max_active_runs, max_consecutive_failed_runs, allowed_run_types, next_logical_date, next_interval_start, \
+     next_interval_end, next_create_after, current_version_id, current_version_number";
+
+impl ScheduledDag {
+    fn from_row(row: &Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            team: row.team("team_no")?,
+            dag_id: row.text("dag_id")?.into(),
+            bundle: row.text("bundle")?,
+            rel_path: row.text("rel_path")?,
+            is_paused: row.flag("is_paused")?,
+            is_stale: row.flag("is_stale")?,
+            has_import_errors: row.flag("has_import_errors")?,
+            max_active_tasks: row.int("max_active_tasks")?,
+            max_active_runs: row.int("max_active_runs")?,
+            max_consecutive_failed_runs: row.int("max_consecutive_failed_runs")?,
+            allowed_run_types: row.maybe_text("allowed_run_types")?,
+            next_logical_date: row.maybe_time("next_logical_date")?,
+            next_interval_start: row.maybe_time("next_interval_start")?,
+            next_interval_end: row.maybe_time("next_interval_end")?,
+            next_create_after: row.maybe_time("next_create_after")?,
+            current_version_id: row.maybe_uuid("current_version_id")?,
+            current_version_number: row.int("current_version_number")?,
+        })
+    }
+}
+
+/// All Dags of active teams.
+///
+/// # Errors
+/// The database failed.
+pub async fn dags(tx: &mut Tx, _scope: &OrgScope) -> Result<Vec<ScheduledDag>, StoreError> {
+    let rows = tx
+        .rows(
+            &format!(
+                "SELECT {DAG_COLUMNS} FROM dag WHERE team_no IN (SELECT team_no FROM team WHERE state = 'active') \
+                 ORDER BY team_no, dag_id"
+            ),
+            vals![],
+        )
+        .await?;
+    rows.iter().map(ScheduledDag::from_row).collect()
+}
+
+/// One Dag.
+///
+/// # Errors
+/// The database failed.
+pub async fn dag(tx: &mut Tx, scope: TeamScope, dag_id: &DagId) -> Result<Option<ScheduledDag>, StoreError> {
+    let row = tx
+        .row(
+            &format!("SELECT {DAG_COLUMNS} FROM dag WHERE team_no = $1 AND dag_id = $2"),
+            vals![scope.team(), dag_id],
+        )
+        .await?;
+    row.as_ref().map(ScheduledDag::from_row).transpose()
+}
+
+/// A version's serialized Dag, as text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionData {
+    /// The Dag.
+    pub dag_id: DagId,
+    /// The version's number.
+    pub number: i64,
+    /// `{"__version":3,"dag":{…}}`
+    pub data: String,
+    /// The bundle's version.
+    pub bundle_version: Option<String>,
+}
+
+/// A version of a Dag by its id.
+///
+/// # Errors
+/// The database failed.
+pub async fn version(tx: &mut Tx, scope: TeamScope, id: Uuid) -> Result<Option<VersionData>, StoreError> {
+    let row = tx
+        .row(
+            "SELECT dag_id, version_number, data, bundle_version FROM dag_version WHERE id = $2 AND team_no = $1",
+            vals![scope.team(), id],
+        )
+        .await?;
+    row.map(|row| {
+        Ok(VersionData {
+            dag_id: row.text("dag_id")?.into(),
+            number: row.int("version_number")?,
+            data: row.text("data")?,
+            bundle_version: row.maybe_text("bundle_version")?,
+        })
+    })
+    .transpose()
+}
+
+/// Every team's runs that are queued or running, in the order they were made.
+///
+/// # Errors
+/// The database failed.
+pub async fn active_runs(tx: &mut Tx, _scope: &OrgScope) -> Result<Vec<Run>, StoreError> {
+    let rows = tx
+        .rows(
+            "SELECT * FROM dag_run WHERE state IN ('queued', 'running') ORDER BY team_no, id",
+            vals![],
+        )
+        .await?;
+    rows.iter().map(Run::from_row).collect()
+}
+
+/// One Dag's runs that are queued or running.
+///
+/// # Errors
+/// The database failed.
+pub async fn active_runs_of(tx: &mut Tx, scope: TeamScope, dag_id: &DagId) -> Result<Vec<Run>, StoreError> {
+    let rows = tx
+        .rows(
+            "SELECT * FROM dag_run WHERE team_no = $1 AND dag_id = $2 AND state IN ('queued', 'running') ORDER BY id",
+            vals![scope.team(), dag_id],
+        )
+        .await?;
+    rows.iter().map(Run::from_row).collect()
+}
+
+/// What a planner starts from, beside the run's own row.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RunContents {
+    /// All instances.
+    pub instances: Vec<TaskInstance>,
+    /// The latest reschedule date of those in `up_for_reschedule`.
+    pub reschedules: HashMap<Uuid, Timestamp>,
+    /// `task_map`, unmapped tasks only.
+    pub lengths: Vec<ChangedLength>,
+    /// The `skipmixin_key` XComs.
+    pub choices: Vec<ChangedChoice>,
+    /// Instances that have a `return_value` XCom.
+    pub results: Vec<(TaskId, i32)>,
+}
+
+/// All of a run that planning needs.
+///
+/// # Errors
+/// The database failed.
+pub async fn run_contents(tx: &mut Tx, scope: TeamScope, run: &RunKey) -> Result<RunContents, StoreError> {
+    let instances = crate::task_instances::of_run(tx, scope, run).await?;
+    let key = || vals![scope.team(), &run.dag_id, &run.run_id];
+    let mut reschedules = HashMap::new();
+    for row in tx
+        .rows(
+            "SELECT r.ti_id, max(r.reschedule_date) AS due FROM task_instance t JOIN task_reschedule r \
+             ON r.team_no = t.team_no AND r.ti_id = t.id WHERE t.team_no = $1 AND t.dag_id = $2 AND t.run_id = $3 \
+             AND t.state = 'up_for_reschedule' GROUP BY r.ti_id",
+            key(),
+        )
+        .await?
+    {
+        reschedules.insert(row.uuid("ti_id")?, row.time("due")?);
+    }
+    let lengths = tx
+        .rows(
+            "SELECT task_id, length FROM task_map WHERE team_no = $1 AND dag_id = $2 AND run_id = $3 AND map_index = -1",
+            key(),
+        )
+        .await?
+        .iter()
+        .map(|row| {
+            Ok(ChangedLength {
+                task_id: row.text("task_id")?.into(),
+                length: row.maybe_int("length")?,
+            })
+        })
+        .collect::<Result<_, StoreError>>()?;
+    let (mut choices, mut results) = (Vec::new(), Vec::new());
+    for row in tx
+        .rows(
+            "SELECT task_id, map_index, key, CASE WHEN key = 'skipmixin_key' THEN value END AS choice FROM xcom \
+             WHERE team_no = $1 AND dag_id = $2 AND run_id = $3 AND key IN ('skipmixin_key', 'return_value')",
+            key(),
+        )
+        .await?
+    {
+        if row.text("key")? == "return_value" {
+            results.push((row.text("task_id")?.into(), row.small("map_index")?));
+        } else {
+            choices.push(ChangedChoice {
+                task_id: row.text("task_id")?.into(),
+                map_index: row.small("map_index")?,
+                value: row.json("choice")?,
+            });
+        }
+    }
+    Ok(RunContents {
+        instances,
+        reschedules,
+        lengths,
+        choices,
+        results,
+    })
+}
+
+/// The run that the timetable or a backfill made last: the one with the greatest logical date.
+///
+/// # Errors
+/// The database failed.
+pub async fn last_automated(tx: &mut Tx, scope: TeamScope, dag_id: &DagId) -> Result<Option<Run>, StoreError> {
+    let row = tx
+        .row(
+            "SELECT * FROM dag_run WHERE team_no = $1 AND dag_id = $2 AND logical_date IS NOT NULL \
+             AND run_type IN ('scheduled', 'backfill') ORDER BY logical_date DESC LIMIT 1",
+            vals![scope.team(), dag_id],
+        )
+        .await?;
+    row.as_ref().map(Run::from_row).transpose()
+}
+
+/// The states of the Dag's latest runs, newest first.
+///
+/// # Errors
+/// The database failed.
+pub async fn latest_states(
+    tx: &mut Tx,
+    scope: TeamScope,
+    dag_id: &DagId,
+    count: u32,
+) -> Result<Vec<RunState>, StoreError> {
+    let rows = tx
+        .rows(
+            "SELECT state FROM dag_run WHERE team_no = $1 AND dag_id = $2 ORDER BY run_after DESC, id DESC LIMIT $3",
+            vals![scope.team(), dag_id, count],
+        )
+        .await?;
+    rows.iter().map(|row| row.word("state")).collect()
+}
+
+/// The run before one with a logical date: the greatest earlier date; in a Dag that catches up, manual runs do not count.
+///
+/// # Errors
+/// The database failed.
+pub async fn preceding_run(
+    tx: &mut Tx,
+    scope: TeamScope,
+    dag_id: &DagId,
+    before: Timestamp,
+    manual_counts: bool,
+) -> Result<Option<Run>, StoreError> {
+    let manual = if manual_counts { "" } else { " AND run_type != 'manual'" };
+    let row = tx
+        .row(
+            &format!(
+                "SELECT * FROM dag_run WHERE team_no = $1 AND dag_id = $2 AND logical_date < $3{manual} \
+                 ORDER BY logical_date DESC LIMIT 1"
+            ),
+            vals![scope.team(), dag_id, before],
+        )
+        .await?;
+    row.as_ref().map(Run::from_row).transpose()
+}
+
+/// For each task of a run: how many of its instances are neither successful nor skipped.
+///
+/// # Errors
+/// The database failed.
+pub async fn unsuccessful_by_task(
+    tx: &mut Tx,
+    scope: TeamScope,
+    run: &RunKey,
+) -> Result<HashMap<TaskId, u32>, StoreError> {
+    let rows = tx
+        .rows(
+            "SELECT task_id, count(CASE WHEN state IN ('success', 'skipped') THEN NULL ELSE 1 END) AS n FROM task_instance \
+             WHERE team_no = $1 AND dag_id = $2 AND run_id = $3 GROUP BY task_id",
+            vals![scope.team(), &run.dag_id, &run.run_id],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| Ok((row.text("task_id")?.into(), u32::try_from(row.int("n")?).unwrap_or(0))))
+        .collect()
+}
+
+/// Whether a task had an instance in any run of an earlier logical date.
+///
+/// # Errors
+/// The database failed.
+pub async fn existed_before(
+    tx: &mut Tx,
+    scope: TeamScope,
+    dag_id: &DagId,
+    task_id: &TaskId,
+    before: Timestamp,
+) -> Result<bool, StoreError> {
+    let row = tx
+        .row(
+            "SELECT 1 AS one FROM dag_run r JOIN task_instance t ON t.team_no = r.team_no AND t.dag_id = r.dag_id \
+             AND t.run_id = r.run_id WHERE r.team_no = $1 AND r.dag_id = $2 AND r.logical_date < $3 AND t.task_id = $4 \
+             LIMIT 1",
+            vals![scope.team(), dag_id, before, task_id],
+        )
+        .await?;
+    Ok(row.is_some())
+}
+
+/// The next run of a Dag, as its row shows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each field is the column of its name")]
+pub struct NextColumns {
+    pub logical_date: Option<Timestamp>,
+    pub interval: Option<(Timestamp, Timestamp)>,
+    pub create_after: Option<Timestamp>,
+    pub exceeds_max_runs: bool,
+}
+
+/// Writes where a Dag's timetable stands.
+///
+/// # Errors
+/// The database failed.
+pub async fn set_next(tx: &mut Tx, scope: TeamScope, dag_id: &DagId, next: &NextColumns) -> Result<(), StoreError> {
+    tx.run(
+        "UPDATE dag SET next_logical_date = $3, next_interval_start = $4, next_interval_end = $5, next_create_after = $6, \
+         exceeds_max_runs = $7 WHERE team_no = $1 AND dag_id = $2",
+        vals![
+            scope.team(),
+            dag_id,
+            next.logical_date,
+            next.interval.map(|(start, _)| start),
+            next.interval.map(|(_, end)| end),
+            next.create_after,
+            next.exceeds_max_runs
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Pauses a Dag on the scheduler's own account (too many failures in a row).
+///
+/// # Errors
+/// The database failed.
+pub async fn pause(tx: &mut Tx, scope: TeamScope, dag_id: &DagId) -> Result<(), StoreError> {
+    tx.run(
+        "UPDATE dag SET is_paused = TRUE WHERE team_no = $1 AND dag_id = $2",
+        vals![scope.team(), dag_id],
+    )
+    .await?;
+    Ok(())
+}
+
+/// An asset event that waits for a consumer Dag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueuedAssetEvent {
+    /// The team that owns asset and event.
+    pub producer: TeamId,
+    /// The asset, in the producer's numbers.
+    pub asset_id: i64,
+    /// The event, in the producer's numbers.
+    pub event_id: i64,
+    /// The asset's name, in the producing team.
+    pub name: String,
+    /// Its URI.
+    pub uri: String,
+    /// When it was queued.
+    pub created_at: Timestamp,
+}
+
+/// What waits for a Dag's asset condition, oldest first.
+///
+/// # Errors
+/// The database failed.
+pub async fn asset_queue(tx: &mut Tx, scope: TeamScope, dag_id: &DagId) -> Result<Vec<QueuedAssetEvent>, StoreError> {
+    let rows = tx
+        .rows(
+            "SELECT producer_no, asset_id, event_id, name, uri, created_at FROM asset_queue \
+             WHERE team_no = $1 AND dag_id = $2 ORDER BY created_at, event_id",
+            vals![scope.team(), dag_id],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(QueuedAssetEvent {
+                producer: row.team("producer_no")?,
+                asset_id: row.int("asset_id")?,
+                event_id: row.int("event_id")?,
+                name: row.text("name")?,
+                uri: row.text("uri")?,
+                created_at: row.time("created_at")?,
+            })
+        })
+        .collect()
+}
+
+/// Gives the queued events up to `until` to a run: they leave the queue. Answers how many.
+///
+/// # Errors
+/// The database failed.
+pub async fn consume_assets(tx: &mut Tx, scope: TeamScope, run: &RunKey, until: Timestamp) -> Result<u64, StoreError> {
+    tx.run(
+        "INSERT INTO dag_run_asset_event (team_no, dag_id, run_id, producer_no, event_id) \
+         SELECT team_no, dag_id, $3, producer_no, event_id FROM asset_queue \
+         WHERE team_no = $1 AND dag_id = $2 AND created_at <= $4 ON CONFLICT DO NOTHING",
+        vals![scope.team(), &run.dag_id, &run.run_id, until],
+    )
+    .await?;
+    tx.run(
+        "DELETE FROM asset_queue WHERE team_no = $1 AND dag_id = $2 AND created_at <= $3",
+        vals![scope.team(), &run.dag_id, until],
+    )
+    .await
+}
+
+/// Instances that an executor should be working on, or that were asked to stop: running, queued, restarting.
+///
+/// # Errors
+/// The database failed.
+pub async fn held_instances(tx: &mut Tx, _scope: &OrgScope) -> Result<Vec<TaskInstance>, StoreError> {
+    let rows = tx
+        .rows(
+            "SELECT * FROM task_instance WHERE state IN ('running', 'queued', 'restarting') \
+             ORDER BY team_no, dag_id, run_id, task_id, map_index",
+            vals![],
+        )
+        .await?;
+    rows.iter().map(TaskInstance::from_row).collect()
+}
+
+/// A request of one team to another (rule 20).
+#[derive(Clone, Debug, PartialEq)]
+pub struct CrossTeamRequest {
+    /// Its id.
+    pub id: Uuid,
+    /// Who asks.
+    pub team: TeamId,
+    /// Who is asked.
+    pub target: TeamId,
+    /// What is asked, for example `trigger`.
+    pub kind: String,
+    /// The particulars.
+    pub body: Value,
+}
+
+/// A request that has no answer yet.
+///
+/// # Errors
+/// The database failed.
+pub async fn open_request(tx: &mut Tx, _scope: &OrgScope, id: Uuid) -> Result<Option<CrossTeamRequest>, StoreError> {
+    let row = tx
+        .row(
+            "SELECT id, team_no, target_no, kind, body FROM cross_team_request WHERE id = $1 AND answer IS NULL",
+            vals![id],
+        )
+        .await?;
+    row.map(|row| {
+        Ok(CrossTeamRequest {
+            id: row.uuid("id")?,
+            team: row.team("team_no")?,
+            target: row.team("target_no")?,
+            kind: row.text("kind")?,
+            body: row.json("body")?,
+        })
+    })
+    .transpose()
+}
+
+/// Answers a request.
+///
+/// # Errors
+/// The database failed.
+pub async fn answer_request(tx: &mut Tx, _scope: &OrgScope, id: Uuid, answer: &Value) -> Result<(), StoreError> {
+    tx.run(
+        "UPDATE cross_team_request SET answer = $2 WHERE id = $1",
+        vals![id, answer],
+    )
+    .await?;
+    Ok(())
+}
