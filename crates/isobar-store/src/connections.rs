@@ -1,10 +1,10 @@
 //! Connections of a team. Password and extra are sealed with the team's data key.
 
-use isobar_auth::TeamScope;
+use isobar_auth::{MasterKey, TeamScope};
 
 use crate::counters::{Counter, next_ids};
 use crate::db::vals;
-use crate::seal::{MasterKey, known_team_key, team_key};
+use crate::seal::{known_team_key, team_key};
 use crate::{StoreError, Tx};
 
 /// A connection with its secrets in the clear.
@@ -96,9 +96,8 @@ pub async fn put(
     let key = team_key(tx, scope, master).await?;
     for connection in connections {
         let seal = |what: &str, plain: &Option<String>| {
-            (plain.as_ref()).map(|plain| {
-                key.seal(&format!("connection/{}/{what}", connection.conn_id), plain.as_bytes())
-            })
+            (plain.as_ref())
+                .map(|plain| key.seal(&format!("connection/{}/{what}", connection.conn_id), plain.as_bytes()))
         };
         let known = tx
             .row(

@@ -1,77 +1,15 @@
-//! Sealing of secrets: every team has a data key of its own, kept in its row and itself sealed by the organisation's
+//! Sealing of secrets: every team has a data key of its own, kept in its row and itself sealed under the organisation's
 //! master key (rule 16). What is sealed is bound to the place it was sealed for, so rows cannot be swapped.
-
-use std::io::Write as _;
-use std::path::Path;
 
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
-use isobar_auth::TeamScope;
+use isobar_auth::{MasterKey, TeamScope};
 
 use crate::db::vals;
 use crate::{StoreError, Tx};
 
 const NONCE: usize = 24;
 const KEY: usize = 32;
-
-/// The organisation's master key. It seals data keys and signing keys, nothing else.
-#[derive(Clone)]
-pub struct MasterKey(XChaCha20Poly1305);
-
-impl std::fmt::Debug for MasterKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("MasterKey(…)")
-    }
-}
-
-impl MasterKey {
-    /// The key of these bytes.
-    #[must_use]
-    pub fn from_bytes(bytes: [u8; KEY]) -> Self {
-        Self(XChaCha20Poly1305::new(&bytes.into()))
-    }
-
-    /// Reads the key file; makes one, readable by its owner only, where there is none.
-    ///
-    /// # Errors
-    /// The file cannot be read or written, or holds something else.
-    pub fn read_or_create(path: &Path) -> Result<Self, StoreError> {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        let problem = |what: String| StoreError::Sealed(format!("master key file `{}`: {what}", path.display()));
-        let made = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path);
-        if let Ok(mut file) = made {
-            let mut bytes = [0; KEY];
-            rand::fill(&mut bytes);
-            file.write_all(&bytes)
-                .and_then(|()| file.sync_all())
-                .map_err(|error| problem(error.to_string()))?;
-            return Ok(Self::from_bytes(bytes));
-        }
-        let bytes = std::fs::read(path).map_err(|error| problem(error.to_string()))?;
-        let bytes: [u8; KEY] = bytes
-            .try_into()
-            .map_err(|_| problem("it does not hold 32 bytes".to_owned()))?;
-        Ok(Self::from_bytes(bytes))
-    }
-
-    /// Seals bytes for one place. `about` names the place and must be said again to open them.
-    #[must_use]
-    pub fn seal(&self, about: &str, plain: &[u8]) -> Vec<u8> {
-        seal(&self.0, about, plain)
-    }
-
-    /// Opens what [`MasterKey::seal`] sealed for the same place.
-    ///
-    /// # Errors
-    /// [`StoreError::Sealed`]: another key, another place, or changed bytes.
-    pub fn open(&self, about: &str, sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
-        open(&self.0, about, sealed)
-    }
-}
 
 /// One team's data key.
 pub struct TeamKey(XChaCha20Poly1305);
@@ -108,35 +46,45 @@ pub async fn team_key(tx: &mut Tx, scope: TeamScope, master: &MasterKey) -> Resu
     rand::fill(&mut bytes);
     tx.run(
         "UPDATE team SET sealed_data_key = $1 WHERE team_no = $2 AND sealed_data_key IS NULL",
-        vals![master.seal(&place(scope), &bytes), scope.team()],
+        vals![seal(&wrapping(master, scope), &place(scope), &bytes), scope.team()],
     )
     .await?;
     // Another process may have been first; what stands in the row counts.
-    known_team_key(tx, scope, master).await?.ok_or_else(|| StoreError::NotFound {
-        what: format!("team {}", scope.team()),
-    })
+    known_team_key(tx, scope, master)
+        .await?
+        .ok_or_else(|| StoreError::NotFound {
+            what: format!("team {}", scope.team()),
+        })
 }
 
 /// The team's data key; none where nothing was ever sealed for it.
 ///
 /// # Errors
 /// Its key was sealed by another master key.
-pub async fn known_team_key(
-    tx: &mut Tx,
-    scope: TeamScope,
-    master: &MasterKey,
-) -> Result<Option<TeamKey>, StoreError> {
+pub async fn known_team_key(tx: &mut Tx, scope: TeamScope, master: &MasterKey) -> Result<Option<TeamKey>, StoreError> {
     let row = tx
-        .row("SELECT sealed_data_key FROM team WHERE team_no = $1", vals![scope.team()])
+        .row(
+            "SELECT sealed_data_key FROM team WHERE team_no = $1",
+            vals![scope.team()],
+        )
         .await?;
-    let Some(sealed) = row.map(|row| row.get::<Option<Vec<u8>>>("sealed_data_key")).transpose()?.flatten() else {
+    let Some(sealed) = row
+        .map(|row| row.get::<Option<Vec<u8>>>("sealed_data_key"))
+        .transpose()?
+        .flatten()
+    else {
         return Ok(None);
     };
-    let bytes: [u8; KEY] = master
-        .open(&place(scope), &sealed)?
+    let bytes: [u8; KEY] = open(&wrapping(master, scope), &place(scope), &sealed)?
         .try_into()
         .map_err(|_| StoreError::Sealed("the team's data key has another length".to_owned()))?;
     Ok(Some(TeamKey(XChaCha20Poly1305::new(&bytes.into()))))
+}
+
+/// The key that seals the team's data key.
+fn wrapping(master: &MasterKey, scope: TeamScope) -> XChaCha20Poly1305 {
+    let derived = master.derive("seal", Some(scope.team()), 0);
+    XChaCha20Poly1305::new_from_slice(&derived[..KEY]).expect("32 bytes make a key")
 }
 
 fn place(scope: TeamScope) -> String {
@@ -174,19 +122,12 @@ mod tests {
 
     #[test]
     fn what_is_sealed_opens_only_with_its_key_and_for_its_place() {
-        let key = MasterKey::from_bytes([1; 32]);
+        let key = TeamKey(XChaCha20Poly1305::new(&[1; KEY].into()));
         let sealed = key.seal("variable/a", b"secret");
         assert_eq!(key.open("variable/a", &sealed).unwrap(), b"secret");
         assert!(key.open("variable/b", &sealed).is_err());
-        assert!(MasterKey::from_bytes([2; 32]).open("variable/a", &sealed).is_err());
+        let other = TeamKey(XChaCha20Poly1305::new(&[2; KEY].into()));
+        assert!(other.open("variable/a", &sealed).is_err());
         assert!(key.open("variable/a", &sealed[..10]).is_err());
-    }
-
-    #[test]
-    fn a_key_file_is_made_once_and_read_afterwards() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("master.key");
-        let sealed = MasterKey::read_or_create(&path).unwrap().seal("x", b"y");
-        assert_eq!(MasterKey::read_or_create(&path).unwrap().open("x", &sealed).unwrap(), b"y");
     }
 }

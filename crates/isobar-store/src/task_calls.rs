@@ -50,67 +50,6 @@ pub async fn standing(
     .transpose()
 }
 
-/// Notes a sign of life; false where the try does not run under this dispatch, on this host, in this process.
-///
-/// # Errors
-/// The database failed.
-pub async fn heartbeat(
-    tx: &mut Tx,
-    scope: TeamScope,
-    run: &RunKey,
-    task: &TaskKey,
-    dispatch: Dispatch,
-    (hostname, pid): (&str, i32),
-    now: Timestamp,
-) -> Result<bool, StoreError> {
-    tx.run(
-        "UPDATE task_instance SET last_heartbeat = $1 WHERE team_no = $2 AND dag_id = $3 AND run_id = $4 \
-         AND task_id = $5 AND map_index = $6 AND dispatch = $7 AND state = 'running' AND hostname = $8 AND pid = $9",
-        vals![
-            now,
-            scope.team(),
-            &run.dag_id,
-            &run.run_id,
-            &task.task_id,
-            task.map_index,
-            dispatch,
-            hostname,
-            pid
-        ],
-    )
-    .await
-    .map(|rows| rows > 0)
-}
-
-/// Notes the rendered `map_index_template`; false where the try has another dispatch.
-///
-/// # Errors
-/// The database failed.
-pub async fn set_rendered_map_index(
-    tx: &mut Tx,
-    scope: TeamScope,
-    run: &RunKey,
-    task: &TaskKey,
-    dispatch: Dispatch,
-    rendered: &str,
-) -> Result<bool, StoreError> {
-    tx.run(
-        "UPDATE task_instance SET rendered_map_index = $1 WHERE team_no = $2 AND dag_id = $3 AND run_id = $4 \
-         AND task_id = $5 AND map_index = $6 AND dispatch = $7",
-        vals![
-            rendered,
-            scope.team(),
-            &run.dag_id,
-            &run.run_id,
-            &task.task_id,
-            task.map_index,
-            dispatch
-        ],
-    )
-    .await
-    .map(|rows| rows > 0)
-}
-
 /// Which task instances of one Dag are meant. What is none or empty restricts nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct InstanceFilter {
@@ -219,15 +158,13 @@ pub struct InstanceState {
 ///
 /// # Errors
 /// The database failed.
-pub async fn states(
-    tx: &mut Tx,
-    scope: TeamScope,
-    filter: &InstanceFilter,
-) -> Result<Vec<InstanceState>, StoreError> {
+pub async fn states(tx: &mut Tx, scope: TeamScope, filter: &InstanceFilter) -> Result<Vec<InstanceState>, StoreError> {
     let (text, values) = filter.text(scope);
     let rows = tx
         .rows(
-            &format!("SELECT t.run_id, t.task_id, t.map_index, t.state {text} ORDER BY t.run_id, t.task_id, t.map_index"),
+            &format!(
+                "SELECT t.run_id, t.task_id, t.map_index, t.state {text} ORDER BY t.run_id, t.task_id, t.map_index"
+            ),
             values,
         )
         .await?;
@@ -247,12 +184,7 @@ pub async fn states(
 ///
 /// # Errors
 /// The database failed.
-pub async fn breadcrumbs(
-    tx: &mut Tx,
-    scope: TeamScope,
-    dag_id: &str,
-    run_id: &str,
-) -> Result<Vec<Value>, StoreError> {
+pub async fn breadcrumbs(tx: &mut Tx, scope: TeamScope, dag_id: &str, run_id: &str) -> Result<Vec<Value>, StoreError> {
     let rows = tx
         .rows(
             "SELECT task_id, map_index, state, operator, duration FROM task_instance WHERE team_no = $1 AND dag_id = $2 \

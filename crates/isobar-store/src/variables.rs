@@ -1,10 +1,10 @@
 //! Variables of a team. Values are sealed with the team's data key.
 
-use isobar_auth::TeamScope;
+use isobar_auth::{MasterKey, TeamScope};
 
 use crate::counters::{Counter, next_ids};
 use crate::db::vals;
-use crate::seal::{MasterKey, known_team_key, team_key};
+use crate::seal::{known_team_key, team_key};
 use crate::{StoreError, Tx};
 
 /// A variable with its value in the clear.
@@ -26,12 +26,7 @@ fn place(key: &str) -> String {
 ///
 /// # Errors
 /// The database failed, or the value cannot be opened.
-pub async fn get(
-    tx: &mut Tx,
-    scope: TeamScope,
-    master: &MasterKey,
-    key: &str,
-) -> Result<Option<Variable>, StoreError> {
+pub async fn get(tx: &mut Tx, scope: TeamScope, master: &MasterKey, key: &str) -> Result<Option<Variable>, StoreError> {
     let row = tx
         .row(
             "SELECT sealed, description FROM variable WHERE team_no = $1 AND key = $2",
@@ -66,7 +61,13 @@ pub async fn put(
         let changed = tx
             .run(
                 "UPDATE variable SET sealed = $1, description = $2, updated_at = $3 WHERE team_no = $4 AND key = $5",
-                vals![sealed.clone(), variable.description.as_ref(), at, scope.team(), &variable.key],
+                vals![
+                    sealed.clone(),
+                    variable.description.as_ref(),
+                    at,
+                    scope.team(),
+                    &variable.key
+                ],
             )
             .await?;
         if changed == 0 {
@@ -76,7 +77,14 @@ pub async fn put(
                  VALUES ($1, $2, $3, $4, $5, $6) \
                  ON CONFLICT (team_no, key) DO UPDATE SET sealed = excluded.sealed, \
                  description = excluded.description, updated_at = excluded.updated_at",
-                vals![scope.team(), &variable.key, id, sealed, variable.description.as_ref(), at],
+                vals![
+                    scope.team(),
+                    &variable.key,
+                    id,
+                    sealed,
+                    variable.description.as_ref(),
+                    at
+                ],
             )
             .await?;
         }

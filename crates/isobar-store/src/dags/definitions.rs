@@ -158,13 +158,7 @@ async fn same_version(
     tx.run(
         "UPDATE dag_version SET source_code = $1, fileloc = $2 WHERE team_no = $3 AND dag_id = $4 \
          AND version_number = $5 AND (source_code <> $1 OR fileloc <> $2)",
-        vals![
-            &file.source,
-            &dag.fileloc,
-            scope.team(),
-            &dag.dag_id,
-            version.number
-        ],
+        vals![&file.source, &dag.fileloc, scope.team(), &dag.dag_id, version.number],
     )
     .await
     .map(drop)

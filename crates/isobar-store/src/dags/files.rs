@@ -52,7 +52,10 @@ pub async fn files_gone(
 ) -> Result<Vec<DagId>, StoreError> {
     let mut stored = StoredParses::default();
     for chunk in files.chunks(ROWS_A_STATEMENT) {
-        let paths: Vec<(&str, &str)> = chunk.iter().map(|(bundle, path)| (bundle.as_str(), path.as_str())).collect();
+        let paths: Vec<(&str, &str)> = chunk
+            .iter()
+            .map(|(bundle, path)| (bundle.as_str(), path.as_str()))
+            .collect();
         forget_import_errors(tx, scope, &paths).await?;
         let (list, more) = pairs(2, &paths);
         let mut values = vals![scope.team()];
@@ -103,7 +106,10 @@ pub(super) async fn write(
 }
 
 fn pairs(first: usize, paths: &[(&str, &str)]) -> (String, Vec<crate::db::Val>) {
-    values_list(first, paths.iter().map(|(bundle, path)| vals![*bundle, *path]).collect())
+    values_list(
+        first,
+        paths.iter().map(|(bundle, path)| vals![*bundle, *path]).collect(),
+    )
 }
 
 /// Dags that a file no longer defines become stale. With an import error all of the file's do, as in Airflow: their last
@@ -262,13 +268,12 @@ async fn note_import_errors(
     Ok(())
 }
 
-async fn note_warnings(
-    tx: &mut Tx,
-    scope: TeamScope,
-    files: &[ParsedFile],
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let ids: BTreeSet<&DagId> = files.iter().flat_map(|file| &file.dags).map(|dag| &dag.dag_id).collect();
+async fn note_warnings(tx: &mut Tx, scope: TeamScope, files: &[ParsedFile], now: Timestamp) -> Result<(), StoreError> {
+    let ids: BTreeSet<&DagId> = files
+        .iter()
+        .flat_map(|file| &file.dags)
+        .map(|dag| &dag.dag_id)
+        .collect();
     let ids: Vec<&DagId> = ids.into_iter().collect();
     for chunk in ids.chunks(ROWS_A_STATEMENT) {
         let mut values = vals![scope.team()];
@@ -306,8 +311,9 @@ async fn review_assets(tx: &mut Tx, scope: TeamScope, dags: &[DagId]) -> Result<
     for chunk in dags.chunks(ROWS_A_STATEMENT) {
         let mut values = vals![scope.team()];
         let list = among(&mut values, chunk);
-        let text =
-            format!("SELECT DISTINCT name FROM asset_reference WHERE team_no = $1 AND kind = 'asset' AND dag_id {list}");
+        let text = format!(
+            "SELECT DISTINCT name FROM asset_reference WHERE team_no = $1 AND kind = 'asset' AND dag_id {list}"
+        );
         for row in tx.rows(&text, values).await? {
             names.insert(row.text("name")?);
         }

@@ -4,6 +4,7 @@
 
 mod definitions;
 mod files;
+mod lookup;
 mod references;
 
 use std::collections::BTreeSet;
@@ -20,10 +21,14 @@ use crate::events::{self, EventKind};
 use crate::{StoreError, Tx};
 
 pub use files::{files_gone, known_files};
+pub use lookup::{DagHead, head, team_by_name, usable_pools, version_json};
 
 /// A Dag as parsed, ready for its row. Its id is the team's own: the team is the scope's, never the file's.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(missing_docs, reason = "each field is the column of its name; see the migration for meanings")]
+#[expect(
+    missing_docs,
+    reason = "each field is the column of its name; see the migration for meanings"
+)]
 pub struct ParsedDag {
     pub dag_id: DagId,
     pub fileloc: String,

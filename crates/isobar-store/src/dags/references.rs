@@ -35,7 +35,10 @@ pub(super) async fn write(
 
     let tags = rows(&dags, |dag| {
         let distinct: BTreeSet<&String> = dag.tags.iter().collect();
-        distinct.into_iter().map(|tag| vals![scope.team(), &dag.dag_id, tag]).collect()
+        distinct
+            .into_iter()
+            .map(|tag| vals![scope.team(), &dag.dag_id, tag])
+            .collect()
     });
     insert(tx, "dag_tag (team_no, dag_id, tag)", tags).await?;
     let links = rows(&dags, |dag| {
@@ -122,7 +125,12 @@ async fn assets(tx: &mut Tx, scope: TeamScope, dags: &BTreeMap<&DagId, &ParsedDa
     if wanted.is_empty() {
         return Ok(AssetIds::new());
     }
-    let names: Vec<&str> = wanted.keys().map(|(name, _)| *name).collect::<BTreeSet<_>>().into_iter().collect();
+    let names: Vec<&str> = wanted
+        .keys()
+        .map(|(name, _)| *name)
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
     let mut ids = AssetIds::new();
     for chunk in names.chunks(ROWS_A_STATEMENT) {
         let mut values = vals![scope.team()];
