@@ -3,6 +3,10 @@
 //! Talks to the control plane through [`isobar_wire::execution::ExecutionApi`] and [`isobar_wire::agent::AgentApi`]
 //! only; never to the store.
 
+pub mod channel;
 pub mod environment;
+pub mod masker;
 pub mod sandbox;
+pub mod supervisor;
+pub mod tasklog;
 pub mod zygote;

@@ -8,7 +8,10 @@ use sha2::{Digest, Sha256};
 
 /// The files of `python/isobar_agent`.
 const FILES: &[(&str, &str)] = &[
-    ("__init__.py", include_str!("../../../../python/isobar_agent/__init__.py")),
+    (
+        "__init__.py",
+        include_str!("../../../../python/isobar_agent/__init__.py"),
+    ),
     ("start.py", include_str!("../../../../python/isobar_agent/start.py")),
     ("zygote.py", include_str!("../../../../python/isobar_agent/zygote.py")),
     (

@@ -45,7 +45,12 @@ pub(super) struct ChildEnds {
 
 impl ChildEnds {
     pub(super) fn into_fds(self) -> [OwnedFd; 4] {
-        [self.requests.into(), self.stdout.into(), self.stderr.into(), self.logs.into()]
+        [
+            self.requests.into(),
+            self.stdout.into(),
+            self.stderr.into(),
+            self.logs.into(),
+        ]
     }
 }
 

@@ -55,7 +55,10 @@ pub(super) struct Control(AsyncFd<OwnedFd>);
 
 impl Control {
     /// Takes a non-blocking SOCK_SEQPACKET socket.
-    #[expect(deprecated, reason = "an OwnedFd cannot change its number; the replacement is unsafe")]
+    #[expect(
+        deprecated,
+        reason = "an OwnedFd cannot change its number; the replacement is unsafe"
+    )]
     pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
         AsyncFd::new(fd).map(Self)
     }
@@ -70,7 +73,13 @@ impl Control {
             let mut ready = self.0.writable().await?;
             let sent = ready.try_io(|fd| {
                 let flags = MsgFlags::MSG_NOSIGNAL;
-                Ok(sendmsg::<UnixAddr>(fd.as_raw_fd(), &[IoSlice::new(&packet)], attached, flags, None)?)
+                Ok(sendmsg::<UnixAddr>(
+                    fd.as_raw_fd(),
+                    &[IoSlice::new(&packet)],
+                    attached,
+                    flags,
+                    None,
+                )?)
             });
             if let Ok(sent) = sent {
                 return sent.map(drop);

@@ -23,8 +23,8 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use agent_files::install_agent;
-pub use child::{Child, Exit, Sockets};
 pub(crate) use child::pair;
+pub use child::{Child, Exit, Sockets};
 use control::{Control, Order};
 
 /// Takes the command that starts Python, complete but for its standard descriptors, and gives back the command to
@@ -269,7 +269,11 @@ impl Shared {
 
     fn exited(&self, pid: i32, code: i32) {
         if let Some(tell) = self.state().running.remove(&pid) {
-            let _ = tell.send(if code < 0 { Exit::Signal(-code) } else { Exit::Code(code) });
+            let _ = tell.send(if code < 0 {
+                Exit::Signal(-code)
+            } else {
+                Exit::Code(code)
+            });
         }
     }
 

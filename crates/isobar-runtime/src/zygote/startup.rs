@@ -104,12 +104,7 @@ fn python_command(spec: &PythonSpec) -> io::Result<Command> {
 }
 
 fn control_sockets() -> io::Result<(Control, OwnedFd)> {
-    let (ours, theirs) = socketpair(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        None,
-        SockFlag::SOCK_CLOEXEC,
-    )?;
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
     fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok((Control::new(ours)?, theirs))
 }
