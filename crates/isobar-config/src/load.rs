@@ -116,6 +116,7 @@ fn read(root: &Table, path: Option<&Path>, reading: &Reading) -> Config {
     let start = path.map_or(Origin::Default, |path| Origin::start_of(&path.into()));
     let whole = Reader::new(reading, root, &start, "");
     let (core, home) = read_settings::core(whole.section("core", "[core]"), &reading.resolve(".isobar", &start));
+    reading.know_home(&home);
     let database = read_settings::database(whole.section("database", "[database]"), &home);
     let server = read_settings::server(whole.section("server", "[server]"));
     let scheduler = read_settings::scheduler(whole.section("scheduler", "[scheduler]"));

@@ -92,15 +92,9 @@ fn variables(reader: &Reader<'_>) -> Vec<Variable> {
             Value::Table(inner) => inner.text("description").map(str::to_owned),
             _ => None,
         };
-        let nested = Entry {
-            key: entry.key.clone(),
-            key_origin: entry.key_origin.clone(),
-            node: value.node.clone(),
-        };
-        let value = reader.free_secret(&nested)?;
         Some(Variable {
             key: entry.key.clone(),
-            value: Secret::new(value.value),
+            value: Secret::new(as_json_text(&value.node)),
             description,
         })
     };

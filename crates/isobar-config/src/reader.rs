@@ -411,9 +411,21 @@ impl<'a> Reader<'a> {
         self.table.entries().inspect(|entry| self.learn(&entry.key)).collect()
     }
 
-    /// A free entry's text: plain, or `{ cmd = … }`, `{ secret = … }`, `{ value = … }`; never shown.
+    /// A free entry's text: plain, or `{ cmd = … }`, `{ secret = … }`, `{ path = … }`; never shown.
     pub(crate) fn free_secret(&self, entry: &Entry) -> Option<Placed<String>> {
         if let Value::Table(inner) = &entry.node.value {
+            if let (Some(path), 1) = (inner.text("path"), inner.entries().count()) {
+                let path = self
+                    .reading
+                    .resolve(path, &entry.node.origin)
+                    .to_string_lossy()
+                    .into_owned();
+                self.show(&quote_key(&entry.key), &quote(&path), &entry.node.origin);
+                return Some(Placed {
+                    value: path,
+                    at: entry.node.origin.clone(),
+                });
+            }
             for (word, by_command) in [("cmd", true), ("secret", false)] {
                 if let (Some(source), 1) = (inner.text(word), inner.entries().count()) {
                     let node = self.fetch(&entry.node.origin, &entry.key, source, by_command)?;

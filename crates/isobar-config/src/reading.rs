@@ -24,6 +24,8 @@ pub(crate) struct Reading {
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Problem>>,
     pub(crate) shown: RefCell<Shown>,
+    /// The state folder, once it is known: what `{home}` stands for.
+    home: RefCell<Option<PathBuf>>,
 }
 
 impl Reading {
@@ -33,6 +35,7 @@ impl Reading {
             problems: RefCell::default(),
             warnings: RefCell::default(),
             shown: RefCell::default(),
+            home: RefCell::default(),
         }
     }
 
@@ -72,8 +75,16 @@ impl Reading {
         )
     }
 
+    /// From here on `{home}` at the start of a path means that folder.
+    pub(crate) fn know_home(&self, home: &Path) {
+        *self.home.borrow_mut() = Some(home.to_owned());
+    }
+
     /// Makes a path absolute: relative ones start at the file that names them.
     pub(crate) fn resolve(&self, path: &str, origin: &Origin) -> PathBuf {
+        if let (Some(rest), Some(home)) = (path.strip_prefix("{home}"), self.home.borrow().as_ref()) {
+            return tidy(&home.join(rest.trim_start_matches('/')));
+        }
         let start = match origin {
             Origin::File { file, .. } => file.parent().unwrap_or(Path::new("")),
             Origin::Fetched(source) => return self.resolve(path, source),

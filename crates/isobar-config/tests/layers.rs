@@ -217,6 +217,8 @@ role = "op"
 [default_team.env]
 TOKEN = { cmd = "echo token" }
 PLAIN = "plain"
+BESIDE = { path = "../data" }
+STATE = { path = "{home}/data" }
 [default_team.variables]
 number = 3
 table = { a = [1, "b"] }
@@ -237,6 +239,9 @@ parts = { conn_type = "postgres", host = "h", port = 5432, password_cmd = "echo 
     assert_eq!(config.auth.users[0].password.as_ref().unwrap().expose(), "p w");
     assert_eq!(config.auth.users[0].teams.values().next(), Some(&TeamRole::Op));
     assert_eq!(team.env["TOKEN"].expose(), "token");
+    let beside = bench.path("").parent().unwrap().join("data");
+    assert_eq!(team.env["BESIDE"].expose(), beside.to_str().unwrap());
+    assert_eq!(team.env["STATE"].expose(), bench.path(".isobar/data").to_str().unwrap());
     let variables: Vec<_> = team
         .variables
         .iter()
@@ -386,7 +391,7 @@ type = "local"  # isobar.toml:12:8
 TOKEN = "***"  # isobar.toml:14:9
 
 [team.variables]
-v = "***"  # isobar.toml:20:15
+v = "***"  # isobar.toml:20:5
 
 [team.connections.w]
 conn_type = "http"  # isobar.toml:16:13
