@@ -2,6 +2,7 @@
 //!
 //! It is made once per Dag version and shared by all its runs.
 
+mod from_dag;
 mod setup;
 mod spec;
 

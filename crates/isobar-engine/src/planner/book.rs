@@ -281,7 +281,7 @@ impl Book {
 
     fn count_totals(&mut self, inst: &Inst, decides: bool, apply: fn(u32, u32) -> u32) {
         use TaskState::{AwaitingInput, Deferred, Queued, Restarting, Running, Scheduled};
-        let mut tick = |count: &mut u32, when: bool| *count = apply(*count, u32::from(when));
+        let tick = |count: &mut u32, when: bool| *count = apply(*count, u32::from(when));
         tick(&mut self.unfinished, !inst.is_finished());
         tick(
             &mut self.active,

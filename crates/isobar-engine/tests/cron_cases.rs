@@ -1,0 +1,67 @@
+//! Cron on a wall clock answers what croniter answers (recorded by `data/record_timetables.py`).
+
+use isobar_engine::cron::Cron;
+use jiff::civil::DateTime;
+use serde_json::Value;
+
+fn lines(file: &'static str) -> impl Iterator<Item = Value> {
+    file.lines().map(|line| serde_json::from_str(line).unwrap())
+}
+
+#[test]
+fn what_is_valid_and_what_is_not() {
+    let mut wrong = Vec::new();
+    for case in lines(include_str!("data/cron_words.jsonl")) {
+        let expression = case[0].as_str().unwrap();
+        if Cron::parse(expression).is_ok() != case[1].as_bool().unwrap() {
+            wrong.push(case);
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong: {wrong:#?}", wrong.len());
+}
+
+#[test]
+fn the_next_and_the_previous_match_are_croniters() {
+    let (mut checked, mut wrong) = (0, Vec::new());
+    for case in lines(include_str!("data/cron.jsonl")) {
+        let expression = case[0].as_str().unwrap();
+        let cron = Cron::parse(expression).unwrap_or_else(|error| panic!("{error}"));
+        let shown = |at: Option<DateTime>| at.map_or(Value::Null, |at| at.to_string().into());
+        for answer in case[1].as_array().unwrap() {
+            let at: DateTime = answer[0].as_str().unwrap().parse().unwrap();
+            let found = (shown(cron.next_after(at)), shown(cron.prev_before(at)));
+            checked += 2;
+            if found != (answer[1].clone(), answer[2].clone()) {
+                wrong.push(format!("{expression} at {at}: {found:?}, Airflow: {answer}"));
+            }
+        }
+    }
+    assert!(checked > 10_000, "only {checked} cases are recorded");
+    assert!(
+        wrong.is_empty(),
+        "{} of {checked} wrong:\n{}",
+        wrong.len(),
+        wrong[..wrong.len().min(40)].join("\n")
+    );
+}
+
+#[test]
+fn descriptions_read_as_airflow_shows_them() {
+    let mut wrong = Vec::new();
+    let mut checked = 0;
+    for case in lines(include_str!("data/cron_words.jsonl")).filter(|case| case[1] == true) {
+        let found = Cron::parse(case[0].as_str().unwrap())
+            .map(|cron| cron.description())
+            .unwrap_or_default();
+        checked += 1;
+        if found != case[2].as_str().unwrap() {
+            wrong.push(format!("{}\n   found    {found}\n   expected {}", case[0], case[2]));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} of {checked} wrong:\n{}",
+        wrong.len(),
+        wrong[..wrong.len().min(40)].join("\n")
+    );
+}
