@@ -25,6 +25,7 @@ pub use command::{Command, Decision, NewInstance, RunEnd, WhyEnded, WhyState};
 pub use event::{
     Changes, Event, Instance, MapLength, PastFacts, PreviousRun, PreviousTask, RunFacts, RunSnapshot, SkipChoice,
 };
+use expand::Revised;
 use gate::Gate;
 pub use integrity::initial_instances;
 
@@ -202,6 +203,7 @@ impl Planner {
             for look in looks {
                 self.look_at(look, now, &mut outcomes, out);
             }
+            self.book.end_wave();
             for outcome in outcomes {
                 match outcome {
                     Outcome::Set(task, index, state, why) => self.set(task, index, Some(state), why, now, out),
@@ -233,7 +235,7 @@ impl Planner {
             Some(index) => vec![index],
             None => self.book.task(task).indices().collect(),
         };
-        let mut revised = false;
+        let (mut revised, mut end) = (false, None);
         let mut at = 0;
         while let Some(index) = queue.get(at).copied() {
             at += 1;
@@ -249,17 +251,18 @@ impl Planner {
                 Gate::OpensAt(due) => {
                     self.timers.insert((due, task, index));
                 }
-                Gate::Set(state, why) => outcomes.push(Outcome::Set(task, index, state, why)),
+                Gate::Set(state, why) => self.decide(task, index, state, why, outcomes),
                 Gate::Open if index < 0 && self.book.graph.derived(task).needs_expansion => {
-                    queue.extend(self.expand(task, now, out));
+                    queue.extend(self.expand(task, outcomes, out));
                 }
                 Gate::Open => {
                     if !revised && self.book.graph.derived(task).needs_expansion {
                         revised = true;
-                        let added = self.revise(task, now, out);
+                        let Revised { added, end: new_end } = self.revise(task, outcomes, out);
                         outcomes.extend(added.into_iter().map(|index| Outcome::Ready(task, index)));
+                        end = new_end;
                     }
-                    if self.book.get(task, index).is_some_and(Inst::is_open) {
+                    if end.is_none_or(|end| index < end) {
                         outcomes.push(Outcome::Ready(task, index));
                     }
                 }

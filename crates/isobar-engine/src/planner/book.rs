@@ -1,6 +1,6 @@
 //! The books of a run: every task instance, and what is counted of them so that no event has to look at all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use isobar_model::{MapIndex, TaskState, UNMAPPED};
 use jiff::{SignedDuration, Timestamp};
@@ -125,6 +125,8 @@ pub(super) struct Book {
     pub lengths: Vec<Option<u64>>,
     tasks: Vec<TaskBook>,
     looks: BTreeSet<Look>,
+    /// States decided in this wave and not counted yet. Map dependencies see them at once, trigger rules in the next wave.
+    decided: HashMap<TaskNo, Vec<(MapIndex, TaskState)>>,
     /// Instances that have not ended.
     pub unfinished: u32,
     /// Instances that something else is at work on: scheduled, queued, running, restarting.
@@ -151,6 +153,7 @@ impl Book {
             graph,
             tasks,
             looks: BTreeSet::new(),
+            decided: HashMap::new(),
             unfinished: 0,
             active: 0,
             parked: 0,
@@ -176,6 +179,42 @@ impl Book {
                 self.looks.insert(Look::Task(number));
             }
         }
+    }
+
+    /// Remembers a decision until the wave is over.
+    pub(super) fn decide(&mut self, number: TaskNo, index: MapIndex, state: TaskState) {
+        self.decided.entry(number).or_default().push((index, state));
+    }
+
+    pub(super) fn end_wave(&mut self) {
+        self.decided.clear();
+    }
+
+    /// The state in which the unmapped instance of a task ended, decisions of this wave included.
+    pub(super) fn ended_unmapped(&self, number: TaskNo) -> Option<TaskState> {
+        let decided = self.decided.get(&number);
+        let decided = decided.and_then(|all| all.iter().rev().find(|(index, _)| *index == UNMAPPED));
+        match decided {
+            Some((_, state)) => Some(*state),
+            None => self
+                .task(number)
+                .unmapped
+                .as_ref()
+                .filter(|inst| inst.is_finished())
+                .and_then(|inst| inst.state),
+        }
+    }
+
+    /// Whether all instances have ended, decisions of this wave included.
+    pub(super) fn will_be_complete(&self, number: TaskNo) -> bool {
+        let book = self.task(number);
+        let unfinished = |index: &MapIndex| book.get(*index).is_some_and(|inst| !inst.is_finished());
+        let decided: BTreeSet<MapIndex> = self
+            .decided
+            .get(&number)
+            .map(|all| all.iter().map(|(index, _)| *index).filter(unfinished).collect())
+            .unwrap_or_default();
+        usize::try_from(book.own.total - book.own.done()).is_ok_and(|open| open == decided.len())
     }
 
     pub(super) fn take_looks(&mut self) -> Vec<Look> {

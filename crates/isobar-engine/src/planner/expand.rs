@@ -1,37 +1,48 @@
 //! Making and removing the instances of mapped tasks.
 
 use isobar_model::{MapIndex, TaskState, UNMAPPED};
-use jiff::Timestamp;
 
-use super::Planner;
 use super::book::Inst;
 use super::command::{Command, NewInstance, WhyState};
+use super::{Outcome, Planner};
 use crate::graph::TaskNo;
+
+/// What [`Planner::revise`] did.
+#[derive(Debug, Default)]
+pub(super) struct Revised {
+    /// New instances, ready without further ado.
+    pub(super) added: Vec<MapIndex>,
+    /// Instances from this index on are removed, if the length was found to have changed.
+    pub(super) end: Option<MapIndex>,
+}
 
 impl Planner {
     /// Turns the placeholder of a mapped task, which may run, into its instances; says which are new and to be looked at.
     ///
     /// No length known: the placeholder becomes `upstream_failed`. Length zero: `skipped`. Indices beyond the length: `removed`.
-    pub(super) fn expand(&mut self, task: TaskNo, now: Timestamp, out: &mut Vec<Command>) -> Vec<MapIndex> {
+    pub(super) fn expand(
+        &mut self,
+        task: TaskNo,
+        outcomes: &mut Vec<Outcome>,
+        out: &mut Vec<Command>,
+    ) -> Vec<MapIndex> {
         let count = self.book.mapped_count(task);
         let task_id = self.book.graph.task(task).task_id.clone();
         let mut fresh = Vec::new();
         match count {
-            None => self.set(
+            None => self.decide(
                 task,
                 UNMAPPED,
-                Some(TaskState::UpstreamFailed),
+                TaskState::UpstreamFailed,
                 WhyState::MapLengthUnknown,
-                now,
-                out,
+                outcomes,
             ),
-            Some(0) => self.set(
+            Some(0) => self.decide(
                 task,
                 UNMAPPED,
-                Some(TaskState::Skipped),
+                TaskState::Skipped,
                 WhyState::MappedOverNothing,
-                now,
-                out,
+                outcomes,
             ),
             Some(count) => {
                 let placeholder = self.book.get(task, UNMAPPED).cloned();
@@ -49,55 +60,55 @@ impl Planner {
                 fresh.extend(missing);
             }
         }
-        self.remove_beyond(task, count.unwrap_or(0), now, out);
+        self.remove_beyond(task, count.unwrap_or(0), outcomes);
         fresh
     }
 
-    /// Makes the instances of a mapped task fit its length, which may have changed after clearing; says which are new.
-    pub(super) fn revise(&mut self, task: TaskNo, now: Timestamp, out: &mut Vec<Command>) -> Vec<MapIndex> {
+    /// Makes the instances of a mapped task fit its length, which may have changed after clearing; says which are new,
+    /// and from which index on the old ones go.
+    pub(super) fn revise(&mut self, task: TaskNo, outcomes: &mut Vec<Outcome>, out: &mut Vec<Command>) -> Revised {
         let Some(count) = self.book.mapped_count(task) else {
-            return Vec::new();
+            return Revised::default();
         };
         let book = self.book.task(task);
         let fits = book.unmapped.is_none() && u64::from(book.indices) == count && book.mapped.len() as u64 == count;
         if fits {
-            return Vec::new();
+            return Revised::default();
         }
-        let missing: Vec<MapIndex> = (0..MapIndex::try_from(count).unwrap_or(MapIndex::MAX))
-            .filter(|index| self.book.get(task, *index).is_none())
-            .collect();
+        let end = MapIndex::try_from(count).unwrap_or(MapIndex::MAX);
+        let missing: Vec<MapIndex> = (0..end).filter(|index| self.book.get(task, *index).is_none()).collect();
         if self.book.get(task, UNMAPPED).is_some() {
-            self.set(
-                task,
-                UNMAPPED,
-                Some(TaskState::Removed),
-                WhyState::StalePlaceholder,
-                now,
-                out,
-            );
+            self.decide(task, UNMAPPED, TaskState::Removed, WhyState::StalePlaceholder, outcomes);
         }
-        self.remove_beyond(task, count, now, out);
+        self.remove_beyond(task, count, outcomes);
         self.create(task, missing.iter().copied(), out);
-        missing
+        Revised {
+            added: missing,
+            end: Some(end),
+        }
     }
 
-    fn remove_beyond(&mut self, task: TaskNo, count: u64, now: Timestamp, out: &mut Vec<Command>) {
-        let beyond: Vec<MapIndex> = self
-            .book
-            .task(task)
-            .mapped_indices()
+    fn remove_beyond(&mut self, task: TaskNo, count: u64, outcomes: &mut Vec<Outcome>) {
+        let beyond = self.book.task(task).mapped_indices();
+        let beyond: Vec<MapIndex> = beyond
             .filter(|index| u64::try_from(*index).is_ok_and(|index| index >= count))
             .collect();
         for index in beyond {
-            self.set(
-                task,
-                index,
-                Some(TaskState::Removed),
-                WhyState::BeyondMapLength,
-                now,
-                out,
-            );
+            self.decide(task, index, TaskState::Removed, WhyState::BeyondMapLength, outcomes);
         }
+    }
+
+    /// Decides a state, to be set when the wave is over.
+    pub(super) fn decide(
+        &mut self,
+        task: TaskNo,
+        index: MapIndex,
+        state: TaskState,
+        why: WhyState,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        self.book.decide(task, index, state);
+        outcomes.push(Outcome::Set(task, index, state, why));
     }
 
     pub(super) fn create(&mut self, task: TaskNo, indices: impl Iterator<Item = MapIndex>, out: &mut Vec<Command>) {

@@ -137,12 +137,7 @@ impl Planner {
     fn by_map_dependencies(&self, task: TaskNo) -> Upstream {
         let mut ended_badly = None;
         for dependency in &self.book.graph.derived(task).map_dependencies {
-            let state = self
-                .book
-                .get(*dependency, UNMAPPED)
-                .filter(|i| i.is_finished())
-                .and_then(|i| i.state);
-            let rank = match state {
+            let rank = match self.book.ended_unmapped(*dependency) {
                 Some(TaskState::Failed | TaskState::UpstreamFailed) => 3,
                 Some(TaskState::Skipped) => 2,
                 Some(TaskState::Removed) => 1,

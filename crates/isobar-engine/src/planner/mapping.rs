@@ -82,8 +82,7 @@ impl Book {
         if self.graph.task(task).expand.is_none() {
             return self.lengths[task.at()];
         }
-        let book = self.task(task);
-        book.is_complete().then_some(u64::from(book.results))
+        self.will_be_complete(task).then(|| u64::from(self.task(task).results))
     }
 
     /// The instances of `up` that matter to this instance of `task`: a range of indices (and the unmapped one), or none for all.

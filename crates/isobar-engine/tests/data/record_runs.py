@@ -6,7 +6,8 @@ The database must be a migrated scratch database. One line is one run: the Dag (
 and steps. A step is what happened (instance states set from outside, lengths, choices of branches) and then every instance state
 that `DagRun.update_state` and `schedule_tis` changed, pass after pass, until nothing changed any more.
 
-Two things are pinned where Airflow leaves them open or does what Isobar deliberately does not:
+Three things are pinned where Airflow leaves them open or does what Isobar deliberately does not:
+- In one pass, instances are looked at in the order of the Dag's tasks; Airflow takes them as the database gives them.
 - The dependency rules of a task are evaluated in a fixed order; Airflow iterates over a set of objects hashed by address.
 - The deadlock check does not touch instances that are scheduled, and never fails a run while one is (docs/differences.md).
 """
@@ -65,6 +66,16 @@ def premature_of_open_ones(self, unfinished_tis, finished_tis, session):
     return premature(self, unfinished_tis, finished_tis, session)
 
 
+unordered = DagRun.get_task_instances
+
+
+def in_order_of_the_dag(self, state=None, *, session):
+    order = {task_id: n for n, task_id in enumerate(self.dag.task_dict)}
+    found = unordered(self, state=state, session=session)
+    return sorted(found, key=lambda ti: (order.get(ti.task_id, -1), ti.map_index))
+
+
+DagRun.get_task_instances = in_order_of_the_dag
 TaskInstance.get_failed_dep_statuses = failed_statuses_in_order
 DagRun._are_premature_tis = premature_of_open_ones
 
@@ -142,7 +153,8 @@ class Case:
         rng = self.rng
         partial = Op.partial(task_id=f"t{n}", trigger_rule=self.rule())
         if rng.random() < 0.15:
-            op = partial.expand_kwargs(self.source())
+            source = self.source()
+            op = partial.expand_kwargs([{"arg": 0}] * len(source) if isinstance(source, list) else source)
         else:
             op = partial.expand(arg=self.source())
         self.mappable.append(op)
