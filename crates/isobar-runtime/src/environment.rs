@@ -15,6 +15,8 @@ mod hold;
 mod install;
 mod interpreter;
 mod probe;
+mod team_python;
+mod variables;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,8 @@ pub use fingerprint::{AIRFLOW_VERSION, PINS, TASK_SDK_VERSION};
 use hold::{Hold, Making};
 pub use interpreter::Interpreter;
 use probe::Probe;
+pub use team_python::{TeamPython, TeamPythonError, team_python};
+pub use variables::variables;
 
 /// Written last into an environment; its absence means: half made.
 const MARKER: &str = "isobar-environment.json";

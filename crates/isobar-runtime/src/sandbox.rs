@@ -148,4 +148,4 @@ pub fn wrap(launcher: &Launcher, confinement: &Confinement, command: &Command) -
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
