@@ -1,5 +1,7 @@
 //! Cron on a wall clock answers what croniter answers (recorded by `data/record_timetables.py`).
 
+#![expect(clippy::unwrap_used, reason = "a test stops where its data are wrong")]
+
 use isobar_engine::cron::Cron;
 use jiff::civil::DateTime;
 use serde_json::Value;

@@ -1,5 +1,11 @@
 //! A serialized Dag comes from a process that runs a team's code: whatever it says, reading it answers and never panics.
 
+#![expect(
+    clippy::needless_pass_by_value,
+    clippy::unwrap_used,
+    reason = "a test stops where its data are wrong"
+)]
+
 use isobar_model::dag::{DagError, SerializedDag, Timetable};
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -166,8 +166,8 @@ pub struct RelativeDelta {
     pub second: Option<i32>,
     /// The microsecond to set.
     pub microsecond: Option<i32>,
-    /// The weekday to move to (0 is Monday) and which of them (`+1` next or same, `-1` last or same).
-    pub weekday: Option<(i32, i32)>,
+    /// The weekday to move to (0 is Monday) and which of them (`+1`, also meant by none: next or same; `-1`: last or same).
+    pub weekday: Option<(i32, Option<i32>)>,
 }
 
 impl RelativeDelta {
@@ -200,8 +200,8 @@ impl RelativeDelta {
             second: set("second")?,
             microsecond: set("microsecond")?,
             weekday: or(map, "weekday", None, |value| match each(value, small)?.as_slice() {
-                [day @ 0..=6] => Ok(Some((*day, 1))),
-                [day @ 0..=6, nth @ (-1000..=-1 | 1..=1000)] => Ok(Some((*day, *nth))),
+                [day @ 0..=6] => Ok(Some((*day, None))),
+                [day @ 0..=6, nth @ (-1000..=-1 | 1..=1000)] => Ok(Some((*day, Some(*nth)))),
                 other => Err(out_of_range("a weekday and its ordinal", format!("{other:?}"))),
             })?,
         })
