@@ -19,6 +19,9 @@ use jiff::civil::DateTime;
 /// A cron expression that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CronError {
+    /// Longer than any schedule needs.
+    #[error("the cron expression has {0} characters, and 2000 are allowed")]
+    TooLong(usize),
     /// Not five, six or seven columns.
     #[error("`{0}` must have 5, 6 or 7 columns")]
     Columns(String),

@@ -4,6 +4,7 @@
 
 use isobar_engine::cron::Cron;
 use jiff::civil::DateTime;
+use proptest::prelude::*;
 use serde_json::Value;
 
 fn lines(file: &'static str) -> impl Iterator<Item = Value> {
@@ -77,4 +78,32 @@ fn descriptions_read_as_airflow_shows_them() {
         wrong.len(),
         wrong[..wrong.len().min(40)].join("\n")
     );
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_answered(text in "[0-9a-z*/,#? @-]{0,30}") {
+        if let Ok(cron) = Cron::parse(&text) {
+            let _ = (cron.description(), cron.next_after(DateTime::MAX), cron.prev_before(DateTime::MIN));
+        }
+    }
+
+    #[test]
+    fn matches_lie_on_the_right_side(
+        columns in prop::collection::vec("[0-5]?[0-9]|[*]|[*]/[1-9]|[1-5]-[1-9]|l|[1-9]w|[1-6]#[1-5]|[1-5]/2,7", 5..=7),
+        at in -2_000_000_000_i64..4_000_000_000,
+    ) {
+        let at = jiff::tz::TimeZone::UTC.to_datetime(jiff::Timestamp::from_second(at).unwrap());
+        if let Ok(cron) = Cron::parse(&columns.join(" ")) {
+            if let Some(next) = cron.next_after(at) {
+                prop_assert!(next > at);
+                // Going back from just after a match finds that match.
+                let after = next.checked_add(jiff::Span::new().microseconds(1)).unwrap();
+                prop_assert_eq!(cron.prev_before(after), Some(next));
+            }
+            if let Some(prev) = cron.prev_before(at) {
+                prop_assert!(prev < at);
+            }
+        }
+    }
 }

@@ -67,8 +67,12 @@ use read::{
 pub const MAX_DEPTH: usize = 128;
 /// The most JSON values in one serialized Dag.
 pub const MAX_VALUES: usize = 5_000_000;
-/// The most tasks in one Dag.
-pub const MAX_TASKS: usize = 50_000;
+/// The most tasks in one Dag: what can be worked out for all of them stays within a second or so.
+pub const MAX_TASKS: usize = 20_000;
+/// The most edges in one Dag.
+pub const MAX_EDGES: usize = 1_000_000;
+/// The most cron expressions in one timetable.
+pub const MAX_CRONS: usize = 100;
 
 /// One dependency between Dags, or between a Dag and an asset, as the Dag processor found it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -170,11 +170,14 @@ fn touch_everything(dag: Result<std::sync::Arc<SerializedDag>, DagError>) {
     }
 }
 
-fn recorded() -> Vec<Value> {
-    include_str!("data/recorded_client_defaults.jsonl")
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap()["data"].take())
-        .collect()
+fn recorded() -> &'static [Value] {
+    static DAGS: std::sync::OnceLock<Vec<Value>> = std::sync::OnceLock::new();
+    DAGS.get_or_init(|| {
+        include_str!("data/recorded_client_defaults.jsonl")
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["data"].take())
+            .collect()
+    })
 }
 
 proptest! {

@@ -119,6 +119,9 @@ impl CronSteps {
     }
 }
 
+/// How many steps are taken at most: monthly steps since the year 1 are fewer. A step such as "a month on and 31 days back" would take for ever.
+const MOST_STEPS: u32 = 50_000;
+
 /// The last boundary at or before `at` of intervals of one length.
 ///
 /// Fixed lengths count from 1970; months and years count from `anchor`, one step at a time, since the 31st of a month depends on
@@ -127,16 +130,17 @@ pub(super) fn boundary_before(steps: &Steps, step: &Delta, at: Timestamp, anchor
     let length = match step {
         Delta::Calendar(calendar) if has_months(calendar) => {
             let mut boundary = anchor;
-            loop {
+            for _ in 0..MOST_STEPS {
                 let next = steps.next(boundary)?;
                 if next > at {
                     return Ok(boundary);
                 }
                 if next <= boundary {
-                    return Err(TimetableError::NotForward(describe::delta(step)));
+                    break;
                 }
                 boundary = next;
             }
+            return Err(TimetableError::NotForward(describe::delta(step)));
         }
         Delta::Calendar(calendar) => SignedDuration::from_secs(delta::fixed_seconds(calendar)),
         Delta::Exact(length) => *length,

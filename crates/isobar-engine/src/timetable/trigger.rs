@@ -138,6 +138,9 @@ pub(super) fn widest_manual_interval(rules: &[TriggerRule], at: Timestamp) -> An
     Ok(widest)
 }
 
+/// The farthest that a partition may lie from its run, in steps.
+const MOST_STEPS: u32 = 10_000;
+
 /// Moments that each name a partition.
 #[derive(Clone, Debug)]
 pub(super) struct Partition {
@@ -171,6 +174,9 @@ impl Partition {
         let Some(due) = self.rule.next_moment(last, within, now)? else {
             return Ok(None);
         };
+        if self.offset.unsigned_abs() > MOST_STEPS {
+            return Err(TimetableError::OutOfRange);
+        }
         let mut date = due;
         for _ in 0..self.offset.unsigned_abs() {
             date = if self.offset > 0 {

@@ -161,6 +161,9 @@ impl Groups {
     }
 }
 
+/// The longest full id of a group in bytes. Airflow allows 200 characters; ids of inner groups repeat those of outer ones.
+const LONGEST_ID: usize = 1000;
+
 struct Reader<'g> {
     graph: &'g Graph,
     groups: Vec<TaskGroup>,
@@ -195,8 +198,12 @@ impl Reader<'_> {
         let find = |id: &str| self.graph.find(id);
         let own_id = optional(map, "_group_id", string)?;
         let is_mapped = or(map, "is_mapped", false, boolean)?;
+        let group_id = own_id.as_ref().map(|id| self.full_id(id, parent));
+        if let Some(long) = group_id.as_ref().filter(|id| id.len() > LONGEST_ID) {
+            return Err(DagError::here(Problem::BadId(excerpt(long))).under("_group_id"));
+        }
         let group = TaskGroup {
-            group_id: own_id.as_ref().map(|id| self.full_id(id, parent)),
+            group_id,
             display_name: or(map, "group_display_name", String::new(), string)?,
             prefix_group_id: or(map, "prefix_group_id", true, boolean)?,
             parent,

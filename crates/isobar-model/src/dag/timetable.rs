@@ -338,6 +338,14 @@ impl MultipleCronTrigger {
         if expressions.is_empty() {
             return Err(out_of_range("the number of cron expressions", 0).under("expressions"));
         }
+        if expressions.len() > super::MAX_CRONS {
+            return Err(DagError::here(Problem::TooMany {
+                what: "cron expressions",
+                found: expressions.len(),
+                limit: super::MAX_CRONS,
+            })
+            .under("expressions"));
+        }
         Ok(Self {
             expressions,
             timezone: required(fields, "timezone", Zone::read)?,
