@@ -1,1 +1,31 @@
+//! What the Task Execution API and the agent API mean: one function per operation, on an identity that was checked.
+//!
+//! Floor 3. [`Execution`] implements [`isobar_wire::execution::ExecutionApi`] and [`isobar_wire::agent::AgentApi`]; HTTP
+//! and the in-process supervisor call the same code. Nothing here is answered before its commit.
+//!
+//! Every call begins with the caller's standing ([`standing`]): a task of an older dispatch changes nothing, one that has
+//! ended reads for a while and then nothing. Names of other teams go through [`names`]; without consent they are answered
+//! exactly as made-up ones.
 
+mod answers;
+mod asset_changes;
+mod assets;
+mod connections;
+mod dag_runs;
+mod ends;
+mod execution;
+mod hitl;
+mod names;
+mod parses;
+mod run_context;
+mod settings;
+mod standing;
+mod stores;
+mod task_reads;
+mod tasks;
+mod trigger;
+mod variables;
+mod xcoms;
+
+pub use execution::Execution;
+pub use settings::{Settings, TeamSettings};

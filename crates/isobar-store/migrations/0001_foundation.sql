@@ -357,6 +357,17 @@ CREATE TABLE hitl_detail (
     PRIMARY KEY (team_no, ti_id)
 );
 
+-- what deferred task instances wait for; kwargs is the JSON (or sealed text) that the task gave
+CREATE TABLE async_trigger (
+    team_no BIGINT NOT NULL,
+    id BIGINT NOT NULL,
+    classpath TEXT NOT NULL,
+    kwargs TEXT NOT NULL,
+    queue TEXT,
+    created_at BIGINT NOT NULL,
+    PRIMARY KEY (team_no, id)
+);
+
 CREATE TABLE variable (
     team_no BIGINT NOT NULL,
     key TEXT NOT NULL,

@@ -91,6 +91,28 @@ pub async fn find(tx: &mut Tx, scope: TeamScope, named: Named<'_>) -> Result<Vec
     rows.iter().map(Asset::from_row).collect()
 }
 
+/// Name and URI of the assets among a task's inlets and outlets that are not active.
+///
+/// # Errors
+/// The database failed.
+pub async fn inactive_of_task(
+    tx: &mut Tx,
+    scope: TeamScope,
+    dag_id: &str,
+    task_id: &str,
+) -> Result<Vec<(String, String)>, StoreError> {
+    let rows = tx
+        .rows(
+            "SELECT DISTINCT r.name, r.uri FROM asset_reference r LEFT JOIN asset a ON a.team_no = r.team_no \
+             AND a.name = r.name AND a.uri = r.uri WHERE r.team_no = $1 AND r.dag_id = $2 AND r.task_id = $3 \
+             AND r.kind = 'asset' AND r.role IN ('inlet', 'outlet') AND coalesce(a.active, FALSE) = FALSE \
+             ORDER BY r.name, r.uri",
+            vals![scope.team(), dag_id, task_id],
+        )
+        .await?;
+    rows.iter().map(|row| Ok((row.text("name")?, row.text("uri")?))).collect()
+}
+
 /// What produced an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each field is the column of its name")]

@@ -65,4 +65,24 @@ impl StoreError {
     pub fn is_unique_violation(&self) -> bool {
         matches!(self, Self::Database(sqlx::Error::Database(error)) if error.is_unique_violation())
     }
+
+    /// Whether the database refused the values themselves (a constraint, a text it cannot keep): trying again would not
+    /// help. False for lost connections and for transactions that got into each other's way.
+    #[must_use]
+    pub fn is_data_error(&self) -> bool {
+        match self {
+            Self::Database(sqlx::Error::Encode(_)) => true,
+            Self::Database(sqlx::Error::Database(error)) => {
+                // PostgreSQL: classes 22 (data) and 23 (integrity). SQLite: SQLITE_TOOBIG 18, CONSTRAINT 19, MISMATCH 20.
+                error.code().is_some_and(|code| {
+                    if code.len() == 5 {
+                        code.starts_with("22") || code.starts_with("23")
+                    } else {
+                        code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 18..=20))
+                    }
+                })
+            }
+            _ => false,
+        }
+    }
 }

@@ -4,10 +4,12 @@
 //! transaction type offers no way to run SQL outside this crate. See `ARCHITECTURE.md`, "Who owns what".
 
 pub mod assets;
+pub mod audit;
 pub mod callbacks;
 pub mod clearing;
 pub mod connections;
 pub mod counters;
+pub mod dag_changes;
 pub mod dags;
 mod db;
 mod error;
@@ -17,6 +19,7 @@ pub mod leases;
 pub mod lists;
 pub mod loading;
 pub mod migrate;
+pub mod notes;
 pub mod overview;
 pub mod pools;
 pub mod rendered;
@@ -31,6 +34,7 @@ pub mod task_calls;
 pub mod task_instances;
 pub mod teams;
 pub mod transitions;
+pub mod triggers;
 pub mod variables;
 pub mod xcoms;
 

@@ -66,6 +66,7 @@ pub async fn previous(
 #[expect(missing_docs, reason = "each field is the column of its name")]
 pub struct ConsumedEvent {
     pub producer: TeamId,
+    pub producer_name: String,
     pub name: String,
     pub uri: String,
     pub asset_extra: Value,
@@ -93,11 +94,11 @@ pub async fn consumed_events(
 ) -> Result<Vec<ConsumedEvent>, StoreError> {
     let rows = tx
         .rows(
-            "SELECT e.team_no AS producer, a.name, a.uri, a.extra AS asset_extra, e.extra, e.source_dag_id, \
+            "SELECT e.team_no AS producer, t.name AS producer_name, a.name, a.uri, a.extra AS asset_extra, e.extra, e.source_dag_id, \
              e.source_run_id, e.source_task_id, e.source_map_index, e.source_aliases, e.at, e.partition_key \
              FROM dag_run_asset_event c JOIN asset_event e ON e.team_no = c.producer_no AND e.id = c.event_id \
              JOIN asset a ON a.team_no = e.team_no AND a.id = e.asset_id \
-             WHERE c.team_no = $1 AND c.dag_id = $2 AND c.run_id = $3 ORDER BY e.at, e.id",
+             JOIN team t ON t.team_no = e.team_no WHERE c.team_no = $1 AND c.dag_id = $2 AND c.run_id = $3 ORDER BY e.at, e.id",
             vals![scope.team(), &run.dag_id, &run.run_id],
         )
         .await?;
@@ -105,6 +106,7 @@ pub async fn consumed_events(
         .map(|row| {
             Ok(ConsumedEvent {
                 producer: row.team("producer")?,
+                producer_name: row.text("producer_name")?,
                 name: row.text("name")?,
                 uri: row.text("uri")?,
                 asset_extra: row.json("asset_extra")?,

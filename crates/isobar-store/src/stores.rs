@@ -30,11 +30,24 @@ pub async fn get_task_value(
     values.extend(vals![key, now]);
     let row = tx
         .row(
-            &format!("SELECT value FROM task_store WHERE {TASK} AND key = $6 AND (expires_at IS NULL OR expires_at > $7)"),
+            &format!(
+                "SELECT value FROM task_store WHERE {TASK} AND key = $6 AND (expires_at IS NULL OR expires_at > $7)"
+            ),
             values,
         )
         .await?;
     row.map(|row| row.json("value")).transpose()
+}
+
+/// A value of a task instance to be written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TaskValue<'a> {
+    /// Its key.
+    pub key: &'a str,
+    /// The value, any JSON but null.
+    pub value: &'a Value,
+    /// From when on it counts as missing.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// Writes a value of a task instance.
@@ -46,13 +59,11 @@ pub async fn set_task_value(
     scope: TeamScope,
     run: &RunKey,
     of: &TaskKey,
-    key: &str,
-    value: &Value,
-    expires_at: Option<Timestamp>,
+    item: TaskValue<'_>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let mut values = task(scope, run, of);
-    values.extend(vals![key, value, now, expires_at]);
+    values.extend(vals![item.key, item.value, now, item.expires_at]);
     tx.run(
         "INSERT INTO task_store (team_no, dag_id, run_id, task_id, map_index, key, value, updated_at, expires_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \

@@ -122,3 +122,14 @@ pub async fn team_by_name(tx: &mut Tx, _scope: &OrgScope, name: &str) -> Result<
         .await?;
     row.map(|row| row.team("team_no")).transpose()
 }
+
+/// The name of the scope's team.
+///
+/// # Errors
+/// The database failed.
+pub async fn team_name(tx: &mut Tx, scope: TeamScope) -> Result<Option<String>, StoreError> {
+    let row = tx
+        .row("SELECT name FROM team WHERE team_no = $1", vals![scope.team()])
+        .await?;
+    row.map(|row| row.text("name")).transpose()
+}

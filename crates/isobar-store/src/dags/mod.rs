@@ -21,7 +21,7 @@ use crate::events::{self, EventKind};
 use crate::{StoreError, Tx};
 
 pub use files::{files_gone, known_files};
-pub use lookup::{DagHead, head, team_by_name, usable_pools, version_json};
+pub use lookup::{DagHead, head, team_by_name, team_name, usable_pools, version_json};
 
 /// A Dag as parsed, ready for its row. Its id is the team's own: the team is the scope's, never the file's.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,205 @@
+//! What the team's dag-processor reports (the agent API). The owner of everything is the calling team, whatever a report says.
+
+mod definition;
+
+use isobar_auth::TeamScope;
+use isobar_model::TeamId;
+use isobar_model::dag::SerializedDag;
+use isobar_store::dags::{self, StoredParses};
+use isobar_store::{StoreError, callbacks};
+use isobar_wire::agent::{AgentApi, KnownFile, ParsedFile, PendingCallback};
+use isobar_wire::execution::{Answering, Refusal};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::answers::broken;
+use crate::execution::Execution;
+
+/// How long a processor may take over a callback before another may claim it.
+const CALLBACK_HOLD: SignedDuration = SignedDuration::from_mins(10);
+
+/// The pool that every team has.
+const DEFAULT_POOL: &str = "default_pool";
+
+impl Execution {
+    async fn store_parses(&self, team: TeamId, files: Vec<ParsedFile>) -> Result<(), Refusal> {
+        let scope = self.org.team(team);
+        let (pools, name) = {
+            let mut tx = self.store.read().await.map_err(broken)?;
+            let pools = dags::usable_pools(&mut tx, scope).await.map_err(broken)?;
+            let name = dags::team_name(&mut tx, scope).await.map_err(broken)?;
+            (pools, name.unwrap_or_default())
+        };
+        let paused = self.settings.paused_at_creation(&name);
+        let checked: Vec<dags::ParsedFile> = files.into_iter().map(|file| check(file, &pools, paused)).collect();
+        match self.store_batch(scope, &checked).await {
+            Ok(_) => Ok(()),
+            Err(error) if checked.len() > 1 && is_of_data(&error) => {
+                tracing::warn!(%error, team = %team, "a batch of parses could not be stored, storing files one by one");
+                for file in checked {
+                    self.store_alone(scope, file).await?;
+                }
+                Ok(())
+            }
+            Err(error) if is_of_data(&error) => {
+                for file in checked {
+                    self.store_alone(scope, file).await?;
+                }
+                Ok(())
+            }
+            Err(error) => Err(broken(error)),
+        }
+    }
+
+    async fn store_batch(&self, scope: TeamScope, files: &[dags::ParsedFile]) -> Result<StoredParses, StoreError> {
+        let mut tx = self.store.begin().await?;
+        let stored = dags::files_parsed(&mut tx, scope, files, Timestamp::now()).await?;
+        tx.commit().await?;
+        Ok(stored)
+    }
+
+    /// One file in a unit of its own; what the database will not take becomes the file's import error.
+    async fn store_alone(&self, scope: TeamScope, file: dags::ParsedFile) -> Result<(), Refusal> {
+        match self.store_batch(scope, std::slice::from_ref(&file)).await {
+            Ok(_) => Ok(()),
+            Err(error) if is_of_data(&error) => {
+                let path = file.file.rel_path.clone();
+                let broken_file = dags::ParsedFile {
+                    source: String::new(),
+                    dags: Vec::new(),
+                    warnings: Vec::new(),
+                    import_errors: vec![(path, format!("The Dags of this file cannot be stored: {error}"))],
+                    ..file
+                };
+                self.store_batch(scope, &[broken_file]).await.map(drop).map_err(broken)
+            }
+            Err(error) => Err(broken(error)),
+        }
+    }
+}
+
+/// Whether what was to be stored is at fault, rather than the connection or another transaction.
+fn is_of_data(error: &StoreError) -> bool {
+    error.is_data_error()
+}
+
+/// Reads what a parse gave. A Dag that cannot be read, or that names a pool its team cannot use (rule 18), is an import
+/// error of the file; the file's last good versions stay.
+fn check(file: ParsedFile, pools: &[String], paused: bool) -> dags::ParsedFile {
+    let rel_path = file.file.rel_path.clone();
+    let mut import_errors: Vec<(String, String)> = file
+        .import_errors
+        .into_iter()
+        .map(|(path, trace)| {
+            let path = if path.is_empty() || path == file.fileloc {
+                rel_path.clone()
+            } else {
+                path
+            };
+            (without_nul(path), without_nul(trace))
+        })
+        .collect();
+    let mut found = Vec::new();
+    let mut problems = Vec::new();
+    for json in file.dags {
+        match SerializedDag::read(json) {
+            Ok(dag) => match foreign_pool(&dag, pools) {
+                None => found.push(definition::parsed_dag(&dag, &file.fileloc, paused)),
+                Some((task, pool)) => problems.push(format!(
+                    "Task `{task}` of Dag `{}` names the pool `{pool}`, which this team does not have; \
+                     hint: make the pool, or name another",
+                    dag.dag_id
+                )),
+            },
+            Err(error) => problems.push(error.to_string()),
+        }
+    }
+    if !problems.is_empty() {
+        let text = problems.join("\n");
+        match import_errors.iter_mut().find(|(path, _)| *path == rel_path) {
+            Some((_, trace)) => {
+                trace.push('\n');
+                trace.push_str(&text);
+            }
+            None => import_errors.push((rel_path, text)),
+        }
+    }
+    let word = |value: &serde_json::Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
+    dags::ParsedFile {
+        file: file.file,
+        source: without_nul(file.source),
+        dags: found,
+        import_errors,
+        warnings: file
+            .warnings
+            .iter()
+            .map(|warning| {
+                let message = without_nul(word(warning, "message"));
+                (word(warning, "dag_id"), word(warning, "warning_type"), message)
+            })
+            .filter(|(dag_id, kind, _)| !dag_id.is_empty() && !kind.is_empty())
+            .collect(),
+        parsed_at: file.parsed_at.0,
+        seconds: file.seconds,
+    }
+}
+
+/// PostgreSQL keeps no NUL in texts.
+fn without_nul(text: String) -> String {
+    if text.contains('\0') {
+        text.replace('\0', "\u{fffd}")
+    } else {
+        text
+    }
+}
+
+/// The first task that names a pool which is not its team's.
+fn foreign_pool(dag: &SerializedDag, pools: &[String]) -> Option<(String, String)> {
+    dag.tasks()
+        .map(|task| dag.task(task))
+        .find(|task| task.pool != DEFAULT_POOL && !pools.contains(&task.pool))
+        .map(|task| (task.task_id.to_string(), task.pool.clone()))
+}
+
+impl AgentApi for Execution {
+    fn known_files(&self, team: TeamId) -> Answering<'_, Result<Vec<KnownFile>, Refusal>> {
+        Box::pin(async move {
+            let mut tx = self.store.read().await.map_err(broken)?;
+            dags::known_files(&mut tx, self.org.team(team)).await.map_err(broken)
+        })
+    }
+
+    fn files_parsed(&self, team: TeamId, files: Vec<ParsedFile>) -> Answering<'_, Result<(), Refusal>> {
+        Box::pin(self.store_parses(team, files))
+    }
+
+    fn files_gone(&self, team: TeamId, files: Vec<(String, String)>) -> Answering<'_, Result<(), Refusal>> {
+        Box::pin(async move {
+            let mut tx = self.store.begin().await.map_err(broken)?;
+            dags::files_gone(&mut tx, self.org.team(team), &files, Timestamp::now())
+                .await
+                .map_err(broken)?;
+            tx.commit().await.map_err(broken)
+        })
+    }
+
+    fn claim_callbacks(&self, team: TeamId, limit: u32) -> Answering<'_, Result<Vec<PendingCallback>, Refusal>> {
+        Box::pin(async move {
+            let mut tx = self.store.begin().await.map_err(broken)?;
+            let claimed = callbacks::claim(&mut tx, self.org.team(team), limit, Timestamp::now(), CALLBACK_HOLD)
+                .await
+                .map_err(broken)?;
+            tx.commit().await.map_err(broken)?;
+            Ok(claimed)
+        })
+    }
+
+    fn callbacks_done(&self, team: TeamId, ids: Vec<i64>) -> Answering<'_, Result<(), Refusal>> {
+        Box::pin(async move {
+            let mut tx = self.store.begin().await.map_err(broken)?;
+            callbacks::done(&mut tx, self.org.team(team), &ids)
+                .await
+                .map_err(broken)?;
+            tx.commit().await.map_err(broken)
+        })
+    }
+}

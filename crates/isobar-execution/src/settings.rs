@@ -1,0 +1,101 @@
+//! What the operations need to know of the configuration.
+
+use globset::{GlobBuilder, GlobMatcher};
+use isobar_auth::MasterKey;
+use isobar_config::{Config, ConsentAction};
+use isobar_model::TeamName;
+
+/// Settings of the operations.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Whether teams show at all (rule 1).
+    pub multi_team: bool,
+    /// Longest list or dict that a task may be mapped over.
+    pub max_map_length: i64,
+    /// New Dags arrive paused, where neither Dag nor team says.
+    pub dags_are_paused_at_creation: bool,
+    /// What single teams say.
+    pub teams: Vec<TeamSettings>,
+    /// Opens and seals secrets.
+    pub master_key: MasterKey,
+}
+
+/// What one team says.
+#[derive(Clone, Debug)]
+pub struct TeamSettings {
+    /// The team.
+    pub name: TeamName,
+    /// New Dags arrive paused.
+    pub dags_are_paused_at_creation: Option<bool>,
+    /// What others may do with its Dags (rule 20).
+    pub consents: Vec<ConsentRule>,
+}
+
+/// One consent of a team's configuration, compiled.
+#[derive(Clone, Debug)]
+pub struct ConsentRule {
+    dags: Vec<GlobMatcher>,
+    teams: Vec<GlobMatcher>,
+    actions: Vec<ConsentAction>,
+}
+
+impl Settings {
+    /// The settings of a whole configuration.
+    #[must_use]
+    pub fn from_config(config: &Config, master_key: MasterKey) -> Self {
+        let teams = config
+            .teams
+            .iter()
+            .map(|team| TeamSettings {
+                name: team.name.clone(),
+                dags_are_paused_at_creation: team.dags_are_paused_at_creation,
+                consents: team
+                    .consents
+                    .iter()
+                    .map(|consent| ConsentRule {
+                        dags: globs(&consent.dags),
+                        teams: globs(&consent.teams),
+                        actions: consent.actions.clone(),
+                    })
+                    .collect(),
+            })
+            .collect();
+        Self {
+            multi_team: config.core.multi_team,
+            max_map_length: i64::from(config.core.max_map_length),
+            dags_are_paused_at_creation: config.core.dags_are_paused_at_creation,
+            teams,
+            master_key,
+        }
+    }
+
+    /// Whether a Dag of this team that says nothing itself arrives paused.
+    #[must_use]
+    pub fn paused_at_creation(&self, team: &str) -> bool {
+        self.team(team)
+            .and_then(|team| team.dags_are_paused_at_creation)
+            .unwrap_or(self.dags_are_paused_at_creation)
+    }
+
+    pub(crate) fn team(&self, name: &str) -> Option<&TeamSettings> {
+        self.teams.iter().find(|team| team.name.as_str() == name)
+    }
+}
+
+impl ConsentRule {
+    pub(crate) fn allows(&self, dag_id: &str, caller: &str, action: ConsentAction) -> bool {
+        self.actions.contains(&action)
+            && self.dags.iter().any(|glob| glob.is_match(dag_id))
+            && self.teams.iter().any(|glob| glob.is_match(caller))
+    }
+}
+
+/// Compiles globs; one that cannot be read matches nothing (the configuration was checked before).
+fn globs(texts: &[String]) -> Vec<GlobMatcher> {
+    texts.iter().filter_map(|text| glob(text)).collect()
+}
+
+/// A glob over names, in which `*` stands for anything.
+pub(crate) fn glob(text: &str) -> Option<GlobMatcher> {
+    GlobBuilder::new(text).build().ok().map(|glob| glob.compile_matcher())
+}

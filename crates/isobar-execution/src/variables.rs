@@ -1,0 +1,83 @@
+//! Variables. A team sees its own; grants and shared ones come with a later issue. A foreign key is a missing one.
+
+use isobar_store::variables::{self, Variable};
+use isobar_wire::execution::{Answer, Caller};
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::answers::{broken, invalid, not_found};
+use crate::execution::{Execution, Outcome};
+use crate::standing::{may_read, may_write};
+
+/// Most keys in one page, as Airflow's.
+const MOST_KEYS: u32 = 10_000;
+
+impl Execution {
+    pub(crate) async fn get_variable(&self, caller: &Caller, key: &str) -> Outcome {
+        let scope = self.own(caller);
+        let mut tx = self.store.read().await.map_err(broken)?;
+        may_read(&mut tx, scope, caller).await?;
+        let found = variables::get(&mut tx, scope, &self.settings.master_key, key)
+            .await
+            .map_err(broken)?
+            .ok_or_else(|| not_found(format!("Variable with key '{key}' not found")))?;
+        Ok(Answer::ok(json!({"key": found.key, "value": found.value})))
+    }
+
+    pub(crate) async fn variable_keys(
+        &self,
+        caller: &Caller,
+        prefix: Option<&str>,
+        limit: u32,
+        offset: u32,
+    ) -> Outcome {
+        if !(1..=MOST_KEYS).contains(&limit) {
+            return Err(invalid("limit", "limit must lie between 1 and 10000", &json!(limit)));
+        }
+        let scope = self.own(caller);
+        let mut tx = self.store.read().await.map_err(broken)?;
+        may_read(&mut tx, scope, caller).await?;
+        let (keys, total) = variables::keys(&mut tx, scope, prefix.unwrap_or(""), limit, offset)
+            .await
+            .map_err(broken)?;
+        Ok(Answer::ok(json!({"keys": keys, "total_entries": total})))
+    }
+
+    pub(crate) async fn put_variable(
+        &self,
+        caller: &Caller,
+        key: String,
+        value: Option<String>,
+        description: Option<String>,
+    ) -> Outcome {
+        let scope = self.own(caller);
+        let mut tx = self.store.begin().await.map_err(broken)?;
+        may_write(&mut tx, scope, caller).await?;
+        let variable = Variable {
+            key,
+            // Airflow writes `str(None)` where the value is null.
+            value: value.unwrap_or_else(|| "None".to_owned()),
+            description,
+        };
+        variables::put(
+            &mut tx,
+            scope,
+            &self.settings.master_key,
+            std::slice::from_ref(&variable),
+            Timestamp::now(),
+        )
+        .await
+        .map_err(broken)?;
+        tx.commit().await.map_err(broken)?;
+        Ok(Answer::created(json!({"message": "Variable successfully set"})))
+    }
+
+    pub(crate) async fn delete_variable(&self, caller: &Caller, key: &str) -> Outcome {
+        let scope = self.own(caller);
+        let mut tx = self.store.begin().await.map_err(broken)?;
+        may_write(&mut tx, scope, caller).await?;
+        variables::delete(&mut tx, scope, key).await.map_err(broken)?;
+        tx.commit().await.map_err(broken)?;
+        Ok(Answer::done())
+    }
+}
