@@ -127,3 +127,15 @@ pub async fn ensure_default(tx: &mut Tx, _scope: &OrgScope, now: Timestamp) -> R
         .await?;
     Ok(made > 0)
 }
+
+/// Raises the token epoch of an active team: every token minted before is dead. Whether there is such a team.
+///
+/// # Errors
+/// The database failed.
+pub async fn revoke_tokens(tx: &mut Tx, _scope: &OrgScope, name: &str) -> Result<bool, StoreError> {
+    let touched = tx
+        .run("UPDATE team SET token_epoch = token_epoch + 1 WHERE name = $1 AND state = 'active'", vals![name])
+        .await?;
+    tx.wake(Wake::Definitions);
+    Ok(touched > 0)
+}

@@ -1,0 +1,65 @@
+//! Pools, connections and variables that the configuration declares, written into the store. What is declared wins
+//! over what was changed since; what is not declared is left alone.
+
+use isobar_auth::{MasterKey, TeamScope};
+use isobar_config::{Config, Team};
+use isobar_store::connections::{self, Connection};
+use isobar_store::variables::{self, Variable};
+use isobar_store::{StoreError, Tx, pools};
+use jiff::Timestamp;
+
+const DEFAULT_POOL: &str = "default_pool";
+
+/// Writes what is declared for one team.
+pub(crate) async fn write(
+    tx: &mut Tx,
+    scope: TeamScope,
+    config: &Config,
+    team: &Team,
+    master: &MasterKey,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    if pools::get(tx, scope, DEFAULT_POOL).await?.is_none() {
+        let slots = i64::from(config.core.default_pool_task_slot_count);
+        pools::create(tx, scope, DEFAULT_POOL, slots, Some("Default pool"), false, now).await?;
+    }
+    for pool in &team.pools {
+        let slots = i64::from(pool.slots);
+        pools::declare(
+            tx,
+            scope,
+            &pool.name,
+            slots,
+            pool.description.as_deref(),
+            pool.include_deferred,
+            now,
+        )
+        .await?;
+    }
+    let declared: Vec<Connection> = team.connections.iter().map(connection).collect();
+    connections::put(tx, scope, master, &declared, now).await?;
+    let declared: Vec<Variable> = team.variables.iter().map(variable).collect();
+    variables::put(tx, scope, master, &declared, now).await
+}
+
+fn connection(declared: &isobar_config::Connection) -> Connection {
+    Connection {
+        conn_id: declared.id.clone(),
+        conn_type: declared.conn_type.clone(),
+        description: declared.description.clone(),
+        host: declared.host.clone(),
+        schema: declared.schema.clone(),
+        login: declared.login.clone(),
+        password: declared.password.as_ref().map(|secret| secret.expose().to_owned()),
+        port: declared.port.map(i64::from),
+        extra: declared.extra.as_ref().map(|secret| secret.expose().to_owned()),
+    }
+}
+
+fn variable(declared: &isobar_config::Variable) -> Variable {
+    Variable {
+        key: declared.key.clone(),
+        value: declared.value.expose().to_owned(),
+        description: declared.description.clone(),
+    }
+}

@@ -1,0 +1,106 @@
+//! `isobar teams plan|apply|revoke-tokens`
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use isobar_auth::OrgScope;
+use isobar_config::{Config, Step};
+use isobar_model::TeamId;
+use isobar_runtime::environment::{self, EnvironmentSpec, Plan};
+use isobar_runtime::sandbox::DEFAULT_UID_BASE;
+use isobar_store::{Store, migrate, teams};
+
+use crate::cli::TeamsAction;
+use crate::setup::{self, ServerLock};
+
+pub(crate) async fn run(file: Option<&Path>, action: &TeamsAction) -> anyhow::Result<ExitCode> {
+    let config = setup::load(file)?.config;
+    let org = OrgScope::at_process_start();
+    match action {
+        TeamsAction::Plan => plan(&config, &org).await,
+        TeamsAction::Apply => apply(&config, &org).await,
+        TeamsAction::RevokeTokens { team } => revoke_tokens(&config, &org, team).await,
+    }
+}
+
+async fn plan(config: &Config, org: &OrgScope) -> anyhow::Result<ExitCode> {
+    let store = setup::open_store(config).await?;
+    if migrate::found(&store, org).await? == 0 {
+        println!("migrate  the empty database");
+        for team in &config.teams {
+            println!(
+                "{}",
+                Step::Create {
+                    name: team.name.clone()
+                }
+            );
+        }
+    } else {
+        migrate::check(&store, org).await?;
+        let plan = setup::teams_plan(config, &store, org).await?;
+        for step in &plan.steps {
+            println!("{step}");
+        }
+        for refused in &plan.refused {
+            eprintln!("refused: {refused}");
+        }
+        if !plan.refused.is_empty() {
+            return Ok(ExitCode::from(crate::REFUSED));
+        }
+    }
+    for team in &config.teams {
+        let spec = EnvironmentSpec::from_config(config, team, TeamId::DEFAULT, DEFAULT_UID_BASE)?;
+        match environment::plan(&spec)? {
+            Plan::Keep { folder } => println!("keep     {}: {}", team.name, folder.display()),
+            Plan::Make { folder, why, .. } => println!("install  {}: {} ({why})", team.name, folder.display()),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn apply(config: &Config, org: &OrgScope) -> anyhow::Result<ExitCode> {
+    let _lock = ServerLock::for_changing(config)?;
+    let store = setup::open_store(config).await?;
+    migrate::migrate(&store, org).await?;
+    let plan = setup::apply_teams(config, &store, org).await?;
+    for step in &plan.steps {
+        println!("{step}");
+    }
+    make_environments(config, &store, org).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes every team's environment, with a line for each step.
+async fn make_environments(config: &Config, store: &Store, org: &OrgScope) -> anyhow::Result<()> {
+    let rows = teams::all(&mut store.read().await?, org).await?;
+    for team in &config.teams {
+        let Some(row) = rows.iter().find(|row| row.name == team.name) else {
+            continue;
+        };
+        let spec = EnvironmentSpec::from_config(config, team, row.id, DEFAULT_UID_BASE)?;
+        let name = team.name.clone();
+        let made =
+            tokio::task::spawn_blocking(move || environment::apply(&spec, &mut |line| println!("  {name}: {line}")))
+                .await
+                .context("making an environment was cut short")?
+                .with_context(|| format!("team `{}`", team.name))?;
+        println!(
+            "ready    {}: Python {}, Airflow {}",
+            team.name, made.python_version, made.airflow_version
+        );
+    }
+    Ok(())
+}
+
+async fn revoke_tokens(config: &Config, org: &OrgScope, team: &str) -> anyhow::Result<ExitCode> {
+    let store = setup::open_store(config).await?;
+    migrate::check(&store, org).await?;
+    let mut tx = store.begin().await?;
+    if !teams::revoke_tokens(&mut tx, org, team).await? {
+        bail!("there is no team `{team}`\n  hint: `isobar teams plan` lists them");
+    }
+    tx.commit().await?;
+    println!("every token of team `{team}` minted before now is dead");
+    Ok(ExitCode::SUCCESS)
+}
