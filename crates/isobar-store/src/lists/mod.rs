@@ -5,6 +5,7 @@
 
 pub mod cursor;
 pub mod dags;
+pub mod health;
 pub mod matching;
 pub mod ordering;
 pub mod runs;

@@ -1,0 +1,289 @@
+//! Making a run by hand.
+
+use axum::body::Bytes;
+use isobar_auth::{Action, Resource};
+use isobar_engine::timetable::{Timetable, TimetableError};
+use isobar_model::dag::SerializedDag;
+use isobar_model::{RunId, RunTrigger, RunType};
+use isobar_store::lists::{dags, runs as run_list, versions};
+use isobar_store::runs::{self, NewRun};
+use isobar_store::{StoreError, audit};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::run_json::run;
+use super::stored_dag;
+use crate::ApiError;
+use crate::errors::{Answer, ok};
+use crate::extract::{Ask, Fields};
+
+/// What the body asks for.
+struct Asked {
+    run_id: Option<String>,
+    interval: Option<(Timestamp, Timestamp)>,
+    logical_date: Option<Timestamp>,
+    run_after: Timestamp,
+    conf: Option<Map<String, Value>>,
+    note: Option<String>,
+    partition_key: Option<String>,
+}
+
+impl Asked {
+    fn read(body: &Bytes) -> Result<Self, ApiError> {
+        let mut fields = Fields::of_body(body)?;
+        let run_id = fields.text("dag_run_id", None);
+        let start = fields.time("data_interval_start", true);
+        let end = fields.time("data_interval_end", true);
+        fields.require("logical_date");
+        let logical_date = fields.time("logical_date", true);
+        let run_after = fields.time("run_after", false);
+        let conf_given = fields.has("conf");
+        let conf = fields.object("conf");
+        let note = fields.text("note", None);
+        let partition_key = fields.text("partition_key", None);
+        if fields.is_sound() && start.is_some() != end.is_some() {
+            fields.refuse(
+                None,
+                "Either both data_interval_start and data_interval_end must be provided or both must be None",
+            );
+        }
+        fields.done()?;
+        Ok(Self {
+            run_id,
+            interval: start.zip(end),
+            logical_date,
+            run_after: run_after.unwrap_or_else(Timestamp::now),
+            conf: if conf_given { conf } else { Some(Map::new()) },
+            note,
+            partition_key,
+        })
+    }
+}
+
+/// `POST /dags/{dag_id}/dagRuns`
+pub(super) async fn trigger(ask: Ask, body: Bytes) -> Answer {
+    let target = ask.dag(Resource::Run, Action::Create)?;
+    let asked = Asked::read(&body)?;
+    let dag_id = target.dag_id();
+    let (row, dag, version_id) = {
+        let mut tx = ask.state.store.read().await?;
+        let row = dags::get(&mut tx, target.scope, &dag_id)
+            .await?
+            .filter(|row| !row.is_stale)
+            .ok_or_else(|| ApiError::not_found(format!("Dag with dag_id: '{}' not found", target.written)))?;
+        if row.has_import_errors {
+            return Err(ApiError::bad_request(format!(
+                "Dag with dag_id: '{}' has import errors and cannot be triggered",
+                target.written
+            )));
+        }
+        let manual = |types: &Vec<Value>| types.iter().any(|kind| kind == RunType::Manual.as_str());
+        if row.allowed_run_types.as_array().is_some_and(|types| !manual(types)) {
+            return Err(ApiError::bad_request(format!(
+                "Dag with dag_id: '{}' does not allow manual runs",
+                target.written
+            )));
+        }
+        let content = versions::content(&mut tx, target.scope, &dag_id, None).await?;
+        let content = content.ok_or_else(|| stored_dag::missing(&target))?;
+        let dag = ask
+            .state
+            .dags
+            .read(&content)
+            .ok_or_else(|| stored_dag::missing(&target))?;
+        (row, dag, content.id)
+    };
+    let new = checked(&dag, &target.written, asked, &ask).map_err(|problem| match problem {
+        Refusal::Bad(text) => ApiError::bad_request(text),
+        Refusal::NeedsPython(path) => ApiError::new(
+            axum::http::StatusCode::SERVICE_UNAVAILABLE,
+            format!("The data interval of a manual run is for the custom timetable `{path}` to say; give data_interval_start and data_interval_end, or no logical_date"),
+        ),
+    })?;
+    let new = NewRun {
+        bundle_version: row.bundle_version.filter(|_| !dag.disable_bundle_versioning),
+        version_id: Some(version_id),
+        ..new
+    };
+    let mut tx = ask.state.store.begin().await?;
+    match runs::create(&mut tx, target.scope, &new, Timestamp::now()).await {
+        Err(StoreError::Exists { .. }) => {
+            let same_id = run_list::get(&mut tx, target.scope, &dag_id, &new.run_id)
+                .await?
+                .is_some();
+            let columns = if same_id {
+                "dag_id, dag_run.run_id"
+            } else {
+                "dag_id, dag_run.logical_date"
+            };
+            return Err(ApiError::not_unique("dag_run", columns));
+        }
+        other => other?,
+    };
+    let record = audit::Record::new("trigger_dag_run", ask.caller.name())
+        .dag(&dag_id)
+        .run(&new.run_id)
+        .extra(json!({"conf": new.conf, "run_id": new.run_id}));
+    audit::write(&mut tx, target.scope, &[record]).await?;
+    let made = run_list::get(&mut tx, target.scope, &dag_id, &new.run_id).await?;
+    tx.commit().await?;
+    let made = made.ok_or_else(|| stored_dag::missing(&target))?;
+    ok(&run(&made, &ask.names))
+}
+
+enum Refusal {
+    Bad(String),
+    NeedsPython(String),
+}
+
+fn checked(dag: &SerializedDag, written: &str, asked: Asked, ask: &Ask) -> Result<NewRun, Refusal> {
+    let bad = |text: String| Err(Refusal::Bad(text));
+    if asked.partition_key.is_some() && !dag.timetable.is_partitioned() {
+        return bad(format!(
+            "Dag '{written}' is not a partitioned Dag and does not accept a partition_key."
+        ));
+    }
+    let timetable = Timetable::from_model(&dag.timetable).map_err(|error| Refusal::Bad(error.to_string()))?;
+    let interval = match (asked.logical_date, asked.interval) {
+        (None, _) => None,
+        (Some(_), Some(interval)) => Some(interval),
+        (Some(at), None) => match timetable.manual_interval(at) {
+            Ok(interval) => Some(interval),
+            Err(TimetableError::NeedsPython { path }) => return Err(Refusal::NeedsPython(path)),
+            Err(error) => return bad(error.to_string()),
+        },
+    };
+    let run_id = asked.run_id.unwrap_or_else(|| {
+        let random = random_text();
+        timetable.run_id(
+            RunType::Manual,
+            asked.run_after,
+            asked.partition_key.as_deref(),
+            &random,
+        )
+    });
+    if let Some(problem) = problem_of_run_id(&run_id) {
+        return bad(problem);
+    }
+    if let Some(problem) = problem_of_conf(dag, asked.conf.as_ref()) {
+        return bad(problem);
+    }
+    let by_page = ask.headers.contains_key(axum::http::header::REFERER);
+    let user = ask.caller.name().to_owned();
+    Ok(NewRun {
+        triggered_by: Some(if by_page { RunTrigger::Ui } else { RunTrigger::RestApi }),
+        triggering_user: Some(user),
+        conf: asked.conf.map_or(Value::Null, Value::Object),
+        note: asked.note.filter(|note| !note.is_empty()),
+        logical_date: asked.logical_date,
+        interval,
+        partition_key: asked.partition_key,
+        ..NewRun::new(
+            dag.dag_id.clone(),
+            RunId::from(run_id),
+            RunType::Manual,
+            asked.run_after,
+        )
+    })
+}
+
+/// What Airflow has against a run id of a manual run.
+pub(super) fn problem_of_run_id(run_id: &str) -> Option<String> {
+    if run_id.contains("..") {
+        return Some(format!(
+            "The run_id '{run_id}' must not contain '..' to prevent path traversal"
+        ));
+    }
+    let mut characters = run_id.chars();
+    let starts_well = characters
+        .next()
+        .is_some_and(|c| c.is_ascii_alphanumeric() || "_.~:+-".contains(c));
+    let well = starts_well && characters.all(|c| c.is_ascii_alphanumeric() || "_.~:+-".contains(c));
+    let typed = RunType::ALL.iter().any(|kind| {
+        run_id
+            .strip_prefix(kind.as_str())
+            .is_some_and(|rest| rest.starts_with("__") && rest.len() > 2)
+    });
+    if !well && !typed {
+        return Some(format!(
+            "The run_id provided '{run_id}' does not match regex pattern '^[A-Za-z0-9_.~:+-]+$' or \
+             '^(?:manual|scheduled|asset_triggered)__(?:\\d{{4}}-\\d{{2}}-\\d{{2}}T\\d{{2}}:\\d{{2}}:\\d{{2}}\\+00:00)$'"
+        ));
+    }
+    let claimed = RunType::from_run_id(run_id);
+    (claimed != RunType::Manual)
+        .then(|| format!("A manual DAG run cannot use ID '{run_id}' since it is reserved for {claimed} runs"))
+}
+
+/// What the params' schemas have against a conf.
+pub(super) fn problem_of_conf(dag: &SerializedDag, conf: Option<&Map<String, Value>>) -> Option<String> {
+    for param in &dag.params {
+        let given = conf.and_then(|conf| conf.get(&param.name));
+        let value = given.unwrap_or(&param.default);
+        if param.schema.is_empty() {
+            continue;
+        }
+        let schema = Value::Object(param.schema.clone());
+        let schema = match jsonschema::options().should_validate_formats(true).build(&schema) {
+            Ok(schema) => schema,
+            Err(error) => return Some(format!("Invalid input for param {}: {error}", param.name)),
+        };
+        if let Err(error) = schema.validate(value) {
+            return Some(format!(
+                "Invalid input for param {}: {}",
+                param.name,
+                explain(&error, value)
+            ));
+        }
+    }
+    None
+}
+
+/// The refusal in the words of Python's `jsonschema` where it is of the common kinds.
+fn explain(error: &jsonschema::ValidationError<'_>, value: &Value) -> String {
+    let shown = super::task_instance_json::python_text(value);
+    match error.kind() {
+        jsonschema::error::ValidationErrorKind::Type { kind } => {
+            let types = match kind {
+                jsonschema::error::TypeKind::Single(one) => format!("'{one}'"),
+                jsonschema::error::TypeKind::Multiple(some) => {
+                    some.iter().map(|one| format!("'{one}'")).collect::<Vec<_>>().join(", ")
+                }
+            };
+            format!("{shown} is not of type {types}")
+        }
+        jsonschema::error::ValidationErrorKind::Enum { options } => {
+            format!(
+                "{shown} is not one of {}",
+                super::task_instance_json::python_text(options)
+            )
+        }
+        jsonschema::error::ValidationErrorKind::Minimum { limit } => {
+            format!("{shown} is less than the minimum of {limit}")
+        }
+        jsonschema::error::ValidationErrorKind::Maximum { limit } => {
+            format!("{shown} is greater than the maximum of {limit}")
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// Eight letters and digits.
+fn random_text() -> String {
+    let text = uuid::Uuid::new_v4().simple().to_string();
+    text[..8].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manual_run_cannot_take_the_id_of_a_scheduled_one() {
+        assert!(problem_of_run_id("scheduled__2026-01-01T00:00:00+00:00").is_some());
+        assert!(problem_of_run_id("manual__2026-01-01T00:00:00+00:00").is_none());
+        assert!(problem_of_run_id("b_1763760000000_0").is_none());
+        assert!(problem_of_run_id("a/../b").is_some());
+        assert!(problem_of_run_id("a b").is_some());
+    }
+}
