@@ -1,1 +1,26 @@
+//! The scheduler: drives the engine. It loads runs, feeds events, commits what the engine commands, and hands workloads to
+//! executors after the commit.
+//!
+//! Floor 4. It decides nothing that the engine should. One scheduler works at a time, under a lease; others stand by.
+//!
+//! A reader begins at [`service`] (the loop), goes on to `pass` (one transaction: claim, plan, commit) and finds in `memory`
+//! what is kept between passes. All of that can be thrown away and loaded again from the rows at any time.
 
+mod admitting;
+mod asset_queue;
+mod dagruns;
+mod events;
+mod handing;
+mod load;
+mod losses;
+mod memory;
+mod pass;
+mod planning;
+mod requests;
+mod service;
+mod setting;
+mod timers;
+mod versions;
+
+pub use service::{Scheduler, SchedulerError};
+pub use setting::{Setting, TeamSetting};

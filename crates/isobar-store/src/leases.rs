@@ -75,6 +75,16 @@ pub async fn release(tx: &mut Tx, _scope: &OrgScope, lease: &Lease) -> Result<()
     Ok(())
 }
 
+/// Ends a lease whose holder is known to be dead.
+///
+/// # Errors
+/// The database failed.
+pub async fn expire(tx: &mut Tx, _scope: &OrgScope, name: &str) -> Result<(), StoreError> {
+    tx.run("UPDATE lease SET expires_at = 0 WHERE name = $1", vals![name])
+        .await?;
+    Ok(())
+}
+
 /// Fences this unit: it can commit only while the lease is still ours.
 ///
 /// # Errors

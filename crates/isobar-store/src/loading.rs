@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 
 use isobar_auth::{OrgScope, TeamScope};
-use isobar_model::{DagId, RunKey, RunState, TaskId, TeamId};
+use isobar_model::{DagId, RunId, RunKey, RunState, TaskId, TeamId};
+use isobar_wire::wake::Wake;
 use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
@@ -260,14 +261,78 @@ pub async fn latest_states(
     scope: TeamScope,
     dag_id: &DagId,
     count: u32,
-) -> Result<Vec<RunState>, StoreError> {
+) -> Result<Vec<(RunId, RunState)>, StoreError> {
     let rows = tx
         .rows(
-            "SELECT state FROM dag_run WHERE team_no = $1 AND dag_id = $2 ORDER BY run_after DESC, id DESC LIMIT $3",
+            "SELECT run_id, state FROM dag_run WHERE team_no = $1 AND dag_id = $2 ORDER BY run_after DESC, id DESC LIMIT $3",
             vals![scope.team(), dag_id, count],
         )
         .await?;
-    rows.iter().map(|row| row.word("state")).collect()
+    rows.iter()
+        .map(|row| Ok((row.text("run_id")?.into(), row.word("state")?)))
+        .collect()
+}
+
+/// Notes, or with none takes back, why a Dag gets no runs of its own: a stored warning of this kind.
+///
+/// # Errors
+/// The database failed.
+pub async fn set_dag_problem(
+    tx: &mut Tx,
+    scope: TeamScope,
+    dag_id: &DagId,
+    kind: &str,
+    problem: Option<&str>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    match problem {
+        Some(problem) => {
+            tx.run(
+                "INSERT INTO dag_warning (team_no, dag_id, warning_type, message, at) VALUES ($1, $2, $3, $4, $5) \
+                 ON CONFLICT (team_no, dag_id, warning_type) DO UPDATE SET message = $4, at = $5",
+                vals![scope.team(), dag_id, kind, problem, now],
+            )
+            .await?;
+        }
+        None => {
+            tx.run(
+                "DELETE FROM dag_warning WHERE team_no = $1 AND dag_id = $2 AND warning_type = $3",
+                vals![scope.team(), dag_id, kind],
+            )
+            .await?;
+        }
+    }
+    Ok(())
+}
+
+/// The assets (name and URI) that each of these aliases has stood for so far.
+///
+/// # Errors
+/// The database failed.
+pub async fn alias_assets(
+    tx: &mut Tx,
+    scope: TeamScope,
+    aliases: &[String],
+) -> Result<HashMap<String, Vec<(String, String)>>, StoreError> {
+    let mut found: HashMap<String, Vec<(String, String)>> = HashMap::new();
+    for alias in aliases {
+        let rows = tx
+            .rows(
+                "SELECT asset.name, asset.uri FROM asset_alias JOIN asset_alias_asset AS link \
+                 ON link.team_no = asset_alias.team_no AND link.alias_id = asset_alias.id \
+                 JOIN asset ON asset.team_no = link.team_no AND asset.id = link.asset_id \
+                 WHERE asset_alias.team_no = $1 AND asset_alias.name = $2",
+                vals![scope.team(), alias],
+            )
+            .await?;
+        for row in &rows {
+            found
+                .entry(alias.clone())
+                .or_default()
+                .push((row.text("name")?, row.text("uri")?));
+        }
+    }
+    Ok(found)
 }
 
 /// The run before one with a logical date: the greatest earlier date; in a Dag that catches up, manual runs do not count.
@@ -497,7 +562,7 @@ pub async fn open_request(tx: &mut Tx, _scope: &OrgScope, id: Uuid) -> Result<Op
     .transpose()
 }
 
-/// Answers a request.
+/// Answers a request; who waits for it hears of `Definitions`.
 ///
 /// # Errors
 /// The database failed.
@@ -507,5 +572,6 @@ pub async fn answer_request(tx: &mut Tx, _scope: &OrgScope, id: Uuid, answer: &V
         vals![id, answer],
     )
     .await?;
+    tx.wake(Wake::Definitions);
     Ok(())
 }

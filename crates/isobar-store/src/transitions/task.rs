@@ -337,6 +337,46 @@ pub async fn lost(
     Ok(TaskWrite::Done(done))
 }
 
+/// A task that was queued and whose executor is gone before it began: it is `scheduled` again, no try is lost. `Done` only
+/// where it is still queued by that dispatch.
+///
+/// # Errors
+/// The database failed.
+pub async fn put_back(
+    tx: &mut Tx,
+    scope: &OrgScope,
+    task: &TaskIdentity,
+    now: Timestamp,
+) -> Result<TaskWrite<()>, StoreError> {
+    let scope = scope.team(task.team);
+    let Some(mut open) = OpenRun::lock(tx, scope, &run_key(task), now).await? else {
+        return Ok(TaskWrite::Missing);
+    };
+    let row = tx
+        .row(
+            "UPDATE task_instance SET state = 'scheduled', updated_at = $8 WHERE team_no = $1 AND dag_id = $2 \
+             AND run_id = $3 AND task_id = $4 AND map_index = $5 AND id = $6 AND dispatch = $7 AND state = 'queued' \
+             RETURNING *",
+            vals![
+                scope.team(),
+                &task.dag_id,
+                &task.run_id,
+                &task.task_id,
+                task.map_index,
+                task.ti_id,
+                task.dispatch,
+                now
+            ],
+        )
+        .await?;
+    let Some(row) = row else { return Ok(TaskWrite::Archived) };
+    open.change
+        .instances
+        .push(changed(&TaskInstance::from_row(&row)?, None, false));
+    open.close(tx, true).await?;
+    Ok(TaskWrite::Done(()))
+}
+
 async fn write_end(
     tx: &mut Tx,
     mut open: OpenRun,

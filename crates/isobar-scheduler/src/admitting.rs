@@ -1,0 +1,190 @@
+//! Admission: what it is told of teams, pools, executors and candidates, and what it lets through.
+
+use std::sync::Arc;
+
+use isobar_engine::admission::{
+    Candidate, Command, DagLimits, Event, ExecutorKey, ExecutorSlots, PoolKey, PoolLimits, TeamShare,
+};
+use isobar_engine::graph::TaskNo;
+use isobar_model::{TaskKey, TaskState, TeamId};
+use isobar_store::StoreError;
+use isobar_store::loading::ScheduledDag;
+use isobar_store::pools::{self, Pool};
+use isobar_store::transitions::QueueTask;
+
+use crate::memory::{LiveRun, RunRef};
+use crate::pass::Pass;
+use crate::setting::Setting;
+
+/// Whether admission goes on knowing an instance in this state.
+pub(crate) fn stays_known(state: TaskState) -> bool {
+    matches!(
+        state,
+        TaskState::Scheduled
+            | TaskState::Queued
+            | TaskState::Running
+            | TaskState::Restarting
+            | TaskState::Deferred
+            | TaskState::AwaitingInput
+    )
+}
+
+/// What admission is told of the configuration.
+pub(crate) fn standing(setting: &Setting) -> Vec<Event> {
+    let shares = setting
+        .teams
+        .iter()
+        .map(|(team, setting)| TeamShare {
+            team: *team,
+            weight: setting.config.weight.max(1),
+            guaranteed: setting.config.guaranteed,
+            max_running: setting.config.max_running,
+        })
+        .collect();
+    let executors = setting
+        .teams
+        .iter()
+        .flat_map(|(team, setting)| {
+            setting.executors.iter().map(|(name, executor)| ExecutorSlots {
+                executor: ExecutorKey {
+                    owner: Some(*team),
+                    name: name.clone(),
+                },
+                slots: executor.slots(),
+            })
+        })
+        .collect();
+    vec![
+        Event::Parallelism(Some(setting.parallelism)),
+        Event::Teams(shares),
+        Event::Executors(executors),
+    ]
+}
+
+/// A Dag's limits.
+pub(crate) fn limits(dag: &ScheduledDag) -> DagLimits {
+    DagLimits {
+        dag: isobar_engine::admission::DagKey {
+            team: dag.team,
+            dag_id: dag.dag_id.clone(),
+        },
+        max_active_tasks: u32::try_from(dag.max_active_tasks).unwrap_or(u32::MAX),
+        paused: dag.is_paused,
+    }
+}
+
+/// The candidate of an instance; none where its executor does not exist in the team.
+pub(crate) fn candidate(
+    setting: &Setting,
+    live: &LiveRun,
+    run: &RunRef,
+    key: &TaskKey,
+    task: TaskNo,
+) -> Option<Candidate> {
+    let spec = live.version.graph.task(task);
+    Some(Candidate {
+        key: run.instance(key.clone()),
+        pool: setting.pool_of(run.team, &spec.pool),
+        pool_slots: spec.pool_slots,
+        executor: setting.executor_of(run.team, spec.executor.as_deref())?,
+        priority_weight: spec.priority_weight,
+        date: live.row.logical_date.unwrap_or(live.row.run_after),
+        max_active_tis_per_dag: spec.max_active_tis_per_dag,
+        max_active_tis_per_dagrun: spec.max_active_tis_per_dagrun,
+    })
+}
+
+fn pool_limits(setting: &Setting, pool: &Pool) -> Option<PoolLimits> {
+    // Pools of teams that this scheduler does not serve, and those shadowed by a shared one, admit nothing.
+    let key = setting.pool_of(pool.team, &pool.name);
+    (key.owner == Some(pool.team) && setting.teams.contains_key(&pool.team)).then(|| PoolLimits {
+        pool: key,
+        slots: pool.slots,
+        include_deferred: pool.include_deferred,
+    })
+}
+
+impl Pass<'_> {
+    /// Tells admission of all pools as they are now.
+    pub(crate) async fn load_pools(&mut self) -> Result<(), StoreError> {
+        let pools = pools::all(self.tx, &self.setting.org).await?;
+        let mut limits: Vec<PoolLimits> = pools
+            .iter()
+            .filter_map(|pool| pool_limits(self.setting, pool))
+            .collect();
+        if self
+            .setting
+            .teams
+            .values()
+            .any(|team| team.config.default_pool == isobar_config::DefaultPool::Shared)
+        {
+            // One pool for all who share it: as large as the largest of theirs was declared.
+            let slots = pools
+                .iter()
+                .filter(|pool| pool.name == pools::DEFAULT_POOL)
+                .map(|pool| pool.slots)
+                .max();
+            limits.push(PoolLimits {
+                pool: PoolKey {
+                    owner: None,
+                    name: pools::DEFAULT_POOL.to_owned(),
+                },
+                slots: slots.unwrap_or(128),
+                include_deferred: false,
+            });
+        }
+        self.admission.push(Event::Pools(limits));
+        Ok(())
+    }
+
+    /// Tells admission that a pool may have gone.
+    pub(crate) async fn reload_pool(&mut self, team: TeamId, name: &str) -> Result<(), StoreError> {
+        if pools::get(self.tx, self.setting.org.team(team), name).await?.is_none() {
+            self.admission
+                .push(Event::PoolsDeleted(vec![self.setting.pool_of(team, name)]));
+        }
+        self.load_pools().await
+    }
+
+    /// Lets admission choose, and plans what it chose.
+    pub(crate) fn admit(&mut self) {
+        let mut commands = Vec::new();
+        for event in std::mem::take(&mut self.admission) {
+            self.memory.admission.step(event, &mut commands);
+        }
+        for Command::Queue(candidates) in commands {
+            for candidate in candidates {
+                let run = RunRef {
+                    team: candidate.key.dag.team,
+                    key: isobar_model::RunKey {
+                        dag_id: candidate.key.dag.dag_id.clone(),
+                        run_id: candidate.key.run_id.clone(),
+                    },
+                };
+                if self.memory.runs.contains_key(&run) {
+                    self.plan(&run).queue.push(QueueTask {
+                        key: candidate.key.task,
+                    });
+                }
+            }
+        }
+    }
+
+    /// A candidate for admission; a task whose executor does not exist in its team fails, and says so in the log.
+    pub(crate) fn offer(&mut self, run: &RunRef, key: &TaskKey) -> Option<Candidate> {
+        let live = self.memory.runs.get_mut(run)?;
+        let task = live.version.graph.find(&key.task_id)?;
+        let version = Arc::clone(&live.version);
+        let candidate = candidate(self.setting, live, run, key, task);
+        if candidate.is_none() {
+            tracing::error!(
+                team = %run.team, dag = %run.key.dag_id, run = %run.key.run_id, task = %key.task_id,
+                executor = version.graph.task(task).executor.as_deref().unwrap_or("(first of the team)"),
+                "the task names an executor that its team does not have; hint: list it in the team's `[[team.executor]]`"
+            );
+            return None;
+        }
+        live.admitted.insert(key.clone());
+        candidate
+    }
+}

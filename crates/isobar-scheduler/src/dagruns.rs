@@ -1,0 +1,328 @@
+//! Driving the plans of Dags: when runs are made and started.
+
+use isobar_engine::admission::{DagKey, Event as AdmissionEvent};
+use isobar_engine::dagplan::{
+    AssetTrigger, Command, DagFacts, DagPlan, DagSnapshot, Event, NewRun, NextFields, NextRun, RunIdPlan,
+};
+use isobar_engine::planner::initial_instances;
+use isobar_model::{RunId, RunState};
+use isobar_store::loading::{self, NextColumns, RunContents};
+use isobar_store::runs::{self, Run};
+use isobar_store::transitions::RunUpdate;
+use isobar_store::{StoreError, task_instances};
+use rand::RngExt as _;
+
+use crate::memory::{LiveDag, LiveRun, RunRef};
+use crate::pass::Pass;
+use crate::timers::Timed;
+
+/// The kind of a stored warning that says why a Dag gets no runs of its own.
+const SCHEDULE_PROBLEM: &str = "schedule problem";
+
+fn facts(dag: &LiveDag) -> DagFacts {
+    let version = dag.version.as_ref();
+    DagFacts {
+        paused: dag.row.is_paused,
+        stale: dag.row.is_stale,
+        has_import_errors: dag.row.has_import_errors,
+        max_active_runs: u32::try_from(dag.row.max_active_runs).unwrap_or(0),
+        max_consecutive_failed_dag_runs: u32::try_from(dag.row.max_consecutive_failed_runs).unwrap_or(0),
+        allowed_run_types: version.and_then(|version| version.allowed_run_types.clone()),
+        within: version.map_or(
+            isobar_engine::dagplan::Restriction {
+                earliest: None,
+                latest: None,
+                catchup: false,
+            },
+            |version| version.within,
+        ),
+        schedule: version.and_then(|version| version.schedule.clone()),
+    }
+}
+
+fn next_of(run: &Run) -> NextRun {
+    NextRun {
+        run_after: run.run_after,
+        data_interval: run.interval_start.zip(run.interval_end),
+        partition_key: run.partition_key.clone(),
+        partition_date: run.partition_date,
+    }
+}
+
+impl Pass<'_> {
+    /// Starts the plan of a Dag that is in the memory with its active runs.
+    pub(crate) async fn start_plan(&mut self, key: &DagKey) -> Result<(), StoreError> {
+        let scope = self.setting.org.team(key.team);
+        let last_automated = loading::last_automated(self.tx, scope, &key.dag_id).await?;
+        let trigger = self.asset_trigger(key).await?;
+        let now = self.now;
+        let Some(dag) = self.memory.dags.get_mut(key) else {
+            return Ok(());
+        };
+        let stored = dag.row.next_create_after.map(|run_after| NextFields {
+            next: Some(NextRun {
+                run_after,
+                data_interval: dag.row.next_interval_start.zip(dag.row.next_interval_end),
+                partition_key: None,
+                partition_date: None,
+            }),
+        });
+        let active = dag
+            .runs
+            .iter()
+            .filter_map(|run| self.memory.runs.get(run))
+            .map(LiveRun::active)
+            .collect();
+        let snapshot = DagSnapshot {
+            dag: facts(dag),
+            next: stored,
+            last_automated: last_automated.as_ref().map(next_of),
+            active,
+            backfills: Vec::new(),
+            assets: trigger,
+        };
+        let mut commands = Vec::new();
+        dag.plan = Some(DagPlan::load(snapshot, now, &mut commands));
+        self.dag_commands
+            .extend(commands.into_iter().map(|command| (key.clone(), command)));
+        self.show_schedule_problem(key).await
+    }
+
+    /// Feeds the plan of a Dag, if it has one.
+    pub(crate) fn step_dag(&mut self, key: &DagKey, event: Event) {
+        let Some(plan) = self.memory.dags.get_mut(key).and_then(|dag| dag.plan.as_mut()) else {
+            return;
+        };
+        let mut commands = Vec::new();
+        plan.step(event, self.now, &mut commands);
+        self.dag_commands
+            .extend(commands.into_iter().map(|command| (key.clone(), command)));
+    }
+
+    /// Tells the plan that the Dag's row, version or asset queue changed.
+    pub(crate) async fn dag_changed(&mut self, key: &DagKey, reschedule: bool) -> Result<(), StoreError> {
+        let scope = self.setting.org.team(key.team);
+        let last_automated = loading::last_automated(self.tx, scope, &key.dag_id).await?;
+        let trigger = self.asset_trigger(key).await?;
+        let Some(dag) = self.memory.dags.get(key) else {
+            return Ok(());
+        };
+        let event = Event::DagChanged {
+            dag: facts(dag),
+            reschedule,
+            last_automated: last_automated.as_ref().map(next_of),
+        };
+        self.step_dag(key, event);
+        self.step_dag(key, Event::Assets(trigger));
+        if reschedule {
+            self.show_schedule_problem(key).await?;
+        }
+        Ok(())
+    }
+
+    /// A run of the Dag failed: where the Dag pauses after so many, its plan wants to know the latest states.
+    pub(crate) fn dag_failed(&mut self, key: &DagKey) {
+        if self
+            .memory
+            .dags
+            .get(key)
+            .is_some_and(|dag| dag.row.max_consecutive_failed_runs > 0)
+        {
+            self.failed_dags.insert(key.clone());
+        }
+    }
+
+    /// Tells the plan of a Dag the states of its latest runs, as they will be after this pass.
+    pub(crate) async fn tell_failures(&mut self, key: &DagKey) -> Result<(), StoreError> {
+        let Some(dag) = self.memory.dags.get(key) else {
+            return Ok(());
+        };
+        let count = u32::try_from(dag.row.max_consecutive_failed_runs).unwrap_or(0);
+        let scope = self.setting.org.team(key.team);
+        let latest = loading::latest_states(self.tx, scope, &key.dag_id, count).await?;
+        let latest = latest
+            .into_iter()
+            .map(|(run_id, state)| {
+                let run = RunRef {
+                    team: key.team,
+                    key: isobar_model::RunKey {
+                        dag_id: key.dag_id.clone(),
+                        run_id,
+                    },
+                };
+                self.memory.runs.get(&run).map_or(state, |live| live.row.state)
+            })
+            .collect();
+        self.step_dag(key, Event::RunFailed { latest });
+        Ok(())
+    }
+
+    async fn asset_trigger(&mut self, key: &DagKey) -> Result<Option<AssetTrigger>, StoreError> {
+        let version = self.memory.dags.get(key).and_then(|dag| dag.version.clone());
+        let Some((condition, version)) = version
+            .as_ref()
+            .and_then(|version| Some((version.condition.as_ref()?, version)))
+        else {
+            return Ok(None);
+        };
+        let scope = self.setting.org.team(key.team);
+        let queued = loading::asset_queue(self.tx, scope, &key.dag_id).await?;
+        if queued.is_empty() {
+            return Ok(None);
+        }
+        let aliases = loading::alias_assets(self.tx, scope, &version.aliases).await?;
+        Ok(crate::asset_queue::trigger(condition, &queued, &aliases))
+    }
+
+    async fn show_schedule_problem(&mut self, key: &DagKey) -> Result<(), StoreError> {
+        let Some(dag) = self.memory.dags.get(key) else {
+            return Ok(());
+        };
+        let problem = dag.version.as_ref().and_then(|version| version.problem.clone());
+        let scope = self.setting.org.team(key.team);
+        loading::set_dag_problem(
+            self.tx,
+            scope,
+            &key.dag_id,
+            SCHEDULE_PROBLEM,
+            problem.as_deref(),
+            self.now,
+        )
+        .await
+    }
+
+    /// Carries out one command of a Dag's plan.
+    pub(crate) async fn carry_out_for_dag(&mut self, key: &DagKey, command: Command) -> Result<(), StoreError> {
+        let scope = self.setting.org.team(key.team);
+        match command {
+            Command::CreateRun(new) => self.create_run(key, new).await,
+            Command::SetNext(fields) => {
+                let next = fields.next.as_ref();
+                let columns = NextColumns {
+                    logical_date: next.and_then(NextRun::logical_date),
+                    interval: next.and_then(|next| next.data_interval),
+                    create_after: next.map(|next| next.run_after),
+                    exceeds_max_runs: false,
+                };
+                loading::set_next(self.tx, scope, &key.dag_id, &columns).await
+            }
+            Command::StartRun(started) => self.start_run(key, &started.run_id).await,
+            Command::Pause(because) => {
+                tracing::warn!(team = %key.team, dag = %key.dag_id, ?because, "the Dag is paused");
+                loading::pause(self.tx, scope, &key.dag_id).await?;
+                if let Some(dag) = self.memory.dags.get_mut(key) {
+                    dag.row.is_paused = true;
+                    let limits = crate::admitting::limits(&dag.row);
+                    self.admission.push(AdmissionEvent::Dags(vec![limits]));
+                }
+                self.dag_changed(key, false).await
+            }
+            Command::WakeAt(at) => {
+                self.memory.timers.wish(Timed::Dag(key.clone()), at);
+                Ok(())
+            }
+            Command::AskNextRun { .. } => {
+                let problem = "its timetable is Python code of the team, which this version cannot ask yet; the Dag gets no \
+                               scheduled runs, all else works (trigger it by hand, or use a built-in timetable)";
+                loading::set_dag_problem(self.tx, scope, &key.dag_id, SCHEDULE_PROBLEM, Some(problem), self.now).await
+            }
+            Command::ScheduleBroken(problem) => {
+                loading::set_dag_problem(self.tx, scope, &key.dag_id, SCHEDULE_PROBLEM, Some(&problem), self.now).await
+            }
+        }
+    }
+
+    async fn create_run(&mut self, key: &DagKey, new: NewRun) -> Result<(), StoreError> {
+        let scope = self.setting.org.team(key.team);
+        let Some(version) = self.memory.dags.get(key).and_then(|dag| dag.version.clone()) else {
+            return Ok(());
+        };
+        let run_id = match &new.run_id {
+            RunIdPlan::Exact(run_id) => run_id.clone(),
+            RunIdPlan::WithRandomTail(start) => RunId::from(format!("{start}{}", random_tail())),
+        };
+        let row = runs::NewRun {
+            triggered_by: Some(new.triggered_by),
+            logical_date: new.info.logical_date(),
+            interval: new.info.data_interval,
+            bundle_version: version.bundle_version.clone(),
+            version_id: Some(version.id),
+            partition_key: new.info.partition_key.clone(),
+            ..runs::NewRun::new(key.dag_id.clone(), run_id, new.run_type, new.info.run_after)
+        };
+        let row = match runs::insert(self.tx, scope, &row, self.now).await {
+            Ok(row) => row,
+            Err(StoreError::Exists { .. }) => {
+                self.step_dag(key, Event::AlreadyThere(new.info));
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some(until) = new.consume_assets_until {
+            loading::consume_assets(self.tx, scope, &row.key(), until).await?;
+        }
+        let instances: Vec<_> = initial_instances(&version.graph, row.run_type, row.logical_date)
+            .iter()
+            .map(|new| version.new_instance(new))
+            .collect();
+        task_instances::insert(self.tx, scope, &row.key(), &instances, self.now).await?;
+        let run = RunRef::of(&row);
+        tracing::info!(team = %run.team, dag = %run.key.dag_id, run = %run.key.run_id, "run made");
+        if let Some(dag) = self.memory.dags.get_mut(key) {
+            dag.runs.insert(run.clone());
+        }
+        let live = LiveRun {
+            row,
+            version,
+            planner: None,
+            admitted: std::collections::HashSet::new(),
+        };
+        let active = live.active();
+        self.memory.runs.insert(run, live);
+        self.step_dag(key, Event::RunChanged(active));
+        Ok(())
+    }
+
+    async fn start_run(&mut self, key: &DagKey, run_id: &RunId) -> Result<(), StoreError> {
+        let run = RunRef {
+            team: key.team,
+            key: isobar_model::RunKey {
+                dag_id: key.dag_id.clone(),
+                run_id: run_id.clone(),
+            },
+        };
+        let now = self.now;
+        let Some(live) = self.memory.runs.get_mut(&run) else {
+            self.memory.stale.insert(run);
+            return Ok(());
+        };
+        live.row.state = RunState::Running;
+        live.row.start_date = Some(now);
+        let active = live.active();
+        let paused = self.memory.dags.get(key).is_some_and(|dag| dag.row.is_paused);
+        let plan = self.plan(&run);
+        plan.run = Some(RunUpdate {
+            state: RunState::Running,
+            start_date: Some(now),
+            end_date: None,
+        });
+        // Instances that this very pass is about to make for the queued run: the planner makes them instead.
+        let making = std::mem::take(&mut plan.create);
+        let contents = if making.is_empty() {
+            let scope = self.setting.org.team(key.team);
+            loading::run_contents(self.tx, scope, &run.key).await?
+        } else {
+            RunContents::default()
+        };
+        self.step_dag(key, Event::RunChanged(active));
+        self.plan_run(&run, contents, paused).await
+    }
+}
+
+/// Eight random letters and digits.
+fn random_tail() -> String {
+    let mut rng = rand::rng();
+    (0..8)
+        .map(|_| char::from(rng.sample(rand::distr::Alphanumeric)))
+        .collect()
+}

@@ -1,0 +1,186 @@
+//! Taking in events: rows that others changed.
+
+use std::collections::BTreeMap;
+
+use isobar_engine::admission::{DagKey, Event as AdmissionEvent};
+use isobar_engine::planner::{Changes, Event, Instance, MapLength, SkipChoice};
+use isobar_model::{TaskId, TaskKey, TaskState, from_micros};
+use isobar_store::StoreError;
+use isobar_store::events::{ChangedChoice, ChangedInstance, EventKind, RunChange, StoredEvent};
+use jiff::SignedDuration;
+use serde_json::Value;
+
+use crate::memory::RunRef;
+use crate::pass::Pass;
+
+impl Pass<'_> {
+    /// Takes in all that was claimed.
+    pub(crate) async fn take_events(&mut self, claimed: Vec<StoredEvent>) -> Result<(), StoreError> {
+        let mut of_runs: BTreeMap<RunRef, Vec<StoredEvent>> = BTreeMap::new();
+        for event in claimed {
+            match event.kind {
+                EventKind::Run => {
+                    let run = RunRef {
+                        team: event.team,
+                        key: isobar_model::RunKey {
+                            dag_id: event.dag_id.clone(),
+                            run_id: event.run_id.clone(),
+                        },
+                    };
+                    of_runs.entry(run).or_default().push(event);
+                }
+                EventKind::Dag => {
+                    let dag = DagKey {
+                        team: event.team,
+                        dag_id: event.dag_id,
+                    };
+                    self.load_dag(&dag).await?;
+                }
+                EventKind::Pool => {
+                    let name = event.body.get("name").and_then(Value::as_str).unwrap_or_default();
+                    self.reload_pool(event.team, name).await?;
+                }
+                // Teams are applied by a restart of the server (`isobar teams apply`).
+                EventKind::Team => {}
+                EventKind::Request => self.answer_request(&event).await?,
+            }
+        }
+        for (run, events) in of_runs {
+            self.take_run_events(&run, events).await?;
+        }
+        self.settle().await
+    }
+
+    async fn take_run_events(&mut self, run: &RunRef, mut events: Vec<StoredEvent>) -> Result<(), StoreError> {
+        let Some(live) = self.memory.runs.get_mut(run) else {
+            return self.load_run(run).await;
+        };
+        events.sort_by_key(|event| event.rev);
+        let mut rev = live.row.rev;
+        let mut whole = RunChange::default();
+        for event in events {
+            if event.rev <= rev {
+                continue;
+            }
+            let change: Option<RunChange> = serde_json::from_value(event.body).ok();
+            match change {
+                Some(change) if event.rev == rev + 1 && !change.reload && live.planner.is_some() => {
+                    rev = event.rev;
+                    whole.instances.extend(change.instances);
+                    whole.lengths.extend(change.lengths);
+                    whole.choices.extend(change.choices);
+                }
+                // A gap (that event is claimed later or was lost), or a change too wide to describe.
+                _ => return self.load_run(run).await,
+            }
+        }
+        live.row.rev = rev;
+        self.apply_change(run, whole);
+        Ok(())
+    }
+
+    fn apply_change(&mut self, run: &RunRef, change: RunChange) {
+        let mut changes = Changes {
+            lengths: change
+                .lengths
+                .into_iter()
+                .map(|length| MapLength {
+                    task_id: length.task_id,
+                    length: length.length.and_then(|length| u64::try_from(length).ok()),
+                })
+                .collect(),
+            choices: change.choices.iter().map(choice).collect(),
+            ..Changes::default()
+        };
+        let mut ready = Vec::new();
+        for changed in &change.instances {
+            let key = changed.key();
+            if changed.state != Some(TaskState::Queued)
+                && changed.state != Some(TaskState::Running)
+                && let Some(held) = self.memory.held.get_mut(run).and_then(|held| held.get_mut(&key))
+                && held.identity.dispatch.0 == changed.dispatch
+            {
+                held.ended = true;
+            }
+            if changed.state == Some(TaskState::Scheduled) {
+                ready.extend(self.offer(run, &key));
+            } else {
+                self.tell_admission(run, &key, changed.state);
+            }
+            changes.instances.push(instance(changed));
+        }
+        if !ready.is_empty() {
+            self.admission.push(AdmissionEvent::Ready(ready));
+        }
+        if changes
+            .instances
+            .iter()
+            .any(|instance| instance.state.is_some_and(TaskState::is_finished))
+        {
+            self.note_past(run);
+        }
+        self.step_run(run, Event::Changed(changes));
+    }
+}
+
+fn instance(changed: &ChangedInstance) -> Instance {
+    Instance {
+        key: changed.key(),
+        state: changed.state,
+        try_number: changed.try_number,
+        end_date: changed.end_date.map(from_micros),
+        retry_delay_override: changed.retry_delay_override.map(seconds),
+        reschedule_date: changed.reschedule_date.map(from_micros),
+        has_result: changed.has_result,
+    }
+}
+
+/// A number of seconds as it was stored.
+pub(crate) fn seconds(seconds: f64) -> SignedDuration {
+    SignedDuration::try_from_secs_f64(seconds).unwrap_or(SignedDuration::ZERO)
+}
+
+/// A `skipmixin_key` XCom. XComs hold the value in Airflow's serialized form, a JSON text or its value.
+pub(crate) fn choice(changed: &ChangedChoice) -> SkipChoice {
+    let parsed: Value;
+    let value = match &changed.value {
+        Value::String(text) => {
+            parsed = serde_json::from_str(text).unwrap_or(Value::Null);
+            &parsed
+        }
+        value => value,
+    };
+    let tasks = |word: &str| -> Option<Vec<TaskId>> {
+        let names = value.get(word)?;
+        // A tuple or set comes wrapped: {"__classname__": "builtins.tuple", "__data__": […]}.
+        let names = names.get("__data__").unwrap_or(names).as_array()?;
+        Some(names.iter().filter_map(Value::as_str).map(TaskId::from).collect())
+    };
+    SkipChoice {
+        key: TaskKey {
+            task_id: changed.task_id.clone(),
+            map_index: changed.map_index,
+        },
+        followed: tasks("followed"),
+        skipped: tasks("skipped"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_choice_reads_from_json_and_from_json_text() {
+        for value in [json!({"followed": ["a", "b"]}), json!("{\"followed\": [\"a\", \"b\"]}")] {
+            let read = choice(&ChangedChoice {
+                task_id: "t".into(),
+                map_index: -1,
+                value,
+            });
+            assert_eq!(read.followed, Some(vec![TaskId::from("a"), TaskId::from("b")]));
+            assert_eq!(read.skipped, None);
+        }
+    }
+}

@@ -1,0 +1,432 @@
+//! Filling the memory from rows: everything at the start of a lease, single Dags and runs when events say so.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use isobar_engine::admission::{DagKey, Event as AdmissionEvent, Holder};
+use isobar_engine::dagplan;
+use isobar_engine::planner::{
+    Event, Instance, MapLength, PastFacts, Planner, PreviousRun, PreviousTask, RunSnapshot, initial_instances,
+};
+use isobar_model::{RunState, TaskId, TaskState};
+use isobar_store::leases::Lease;
+use isobar_store::loading::{self, RunContents};
+use isobar_store::runs::{self, Run};
+use isobar_store::task_instances::TaskInstance;
+use isobar_store::{Store, StoreError};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::admitting::{limits, standing, stays_known};
+use crate::events::{choice, seconds};
+use crate::memory::{LiveDag, LiveRun, Memory, RunRef};
+use crate::pass::Pass;
+use crate::setting::Setting;
+use crate::timers::Timed;
+use crate::versions::Version;
+
+/// Loads everything: at the start of a lease, or after an error.
+///
+/// # Errors
+/// The database failed; try again.
+pub(crate) async fn everything(store: &Store, setting: &Setting, lease: &Lease) -> Result<Memory, StoreError> {
+    let began = std::time::Instant::now();
+    let mut memory = Memory::new();
+    let mut tx = store.begin().await?;
+    let now = Timestamp::now();
+    let mut pass = Pass::new(&mut memory, setting, &mut tx, now);
+    pass.admission.extend(standing(setting));
+    pass.load_pools().await?;
+    let runs = loading::active_runs(pass.tx, &setting.org).await?;
+    let dags = loading::dags(pass.tx, &setting.org).await?;
+    for row in dags {
+        let key = DagKey {
+            team: row.team,
+            dag_id: row.dag_id.clone(),
+        };
+        if !setting.teams.contains_key(&row.team) {
+            continue;
+        }
+        let version = pass.version(row.team, row.current_version_id).await?;
+        pass.admission.push(AdmissionEvent::Dags(vec![limits(&row)]));
+        pass.memory.dags.insert(
+            key,
+            LiveDag {
+                row,
+                version,
+                plan: None,
+                runs: BTreeSet::new(),
+            },
+        );
+    }
+    let count = runs.len();
+    for row in runs {
+        pass.enter_run(row).await?;
+    }
+    let keys: Vec<DagKey> = pass.memory.dags.keys().cloned().collect();
+    for key in keys {
+        pass.start_plan(&key).await?;
+    }
+    pass.settle().await?;
+    let (queued, _) = pass.finish(lease).await?;
+    tx.commit().await?;
+    crate::handing::hand_out(&mut memory, setting, queued);
+    tracing::info!(dags = memory.dags.len(), runs = count, took = ?began.elapsed(), "scheduling");
+    Ok(memory)
+}
+
+impl Pass<'_> {
+    /// A Dag version, read once.
+    pub(crate) async fn version(
+        &mut self,
+        team: isobar_model::TeamId,
+        id: Option<Uuid>,
+    ) -> Result<Option<Arc<Version>>, StoreError> {
+        let Some(id) = id else { return Ok(None) };
+        if let Some(version) = self.memory.versions.get(&id) {
+            return Ok(Some(Arc::clone(version)));
+        }
+        let Some(stored) = loading::version(self.tx, self.setting.org.team(team), id).await? else {
+            return Ok(None);
+        };
+        match Version::read(id, &stored) {
+            Ok(version) => {
+                let version = Arc::new(version);
+                self.memory.versions.insert(id, Arc::clone(&version));
+                Ok(Some(version))
+            }
+            Err(problem) => {
+                tracing::error!(%team, dag = %stored.dag_id, version = stored.number, %problem, "this Dag version cannot be scheduled");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Reads a Dag again: its row, its version, its asset queue.
+    pub(crate) async fn load_dag(&mut self, key: &DagKey) -> Result<(), StoreError> {
+        if !self.setting.teams.contains_key(&key.team) {
+            return Ok(());
+        }
+        let scope = self.setting.org.team(key.team);
+        let Some(row) = loading::dag(self.tx, scope, &key.dag_id).await? else {
+            if let Some(gone) = self.memory.dags.remove(key) {
+                self.memory.timers.forget(&Timed::Dag(key.clone()));
+                for run in gone.runs {
+                    self.load_run(&run).await?;
+                }
+            }
+            return Ok(());
+        };
+        let version = self.version(key.team, row.current_version_id).await?;
+        self.admission.push(AdmissionEvent::Dags(vec![limits(&row)]));
+        let Some(live) = self.memory.dags.get_mut(key) else {
+            self.memory.dags.insert(
+                key.clone(),
+                LiveDag {
+                    row,
+                    version,
+                    plan: None,
+                    runs: BTreeSet::new(),
+                },
+            );
+            for run in loading::active_runs_of(self.tx, scope, &key.dag_id).await? {
+                self.enter_run(run).await?;
+            }
+            return self.start_plan(key).await;
+        };
+        let was_paused = live.row.is_paused;
+        let print = |version: &Option<Arc<Version>>| version.as_ref().map(|version| version.schedule_print.clone());
+        let reschedule = print(&live.version) != print(&version);
+        let new_version = live.version.as_ref().map(|version| version.id) != version.as_ref().map(|version| version.id);
+        live.row = row;
+        live.version = version;
+        let paused = live.row.is_paused;
+        let runs: Vec<RunRef> = live.runs.iter().cloned().collect();
+        if paused != was_paused {
+            for run in &runs {
+                self.pause_changed(run, paused);
+            }
+        }
+        if new_version {
+            self.follow_version(key, &runs).await?;
+        }
+        self.memory.forget_unused_versions();
+        self.dag_changed(key, reschedule).await
+    }
+
+    fn pause_changed(&mut self, run: &RunRef, paused: bool) {
+        if let Some(live) = self.memory.runs.get(run) {
+            let facts = live.facts(paused);
+            self.step_run(run, Event::RunChanged(facts));
+        }
+    }
+
+    /// Runs of an unversioned bundle follow the Dag's newest version, as in Airflow.
+    async fn follow_version(&mut self, key: &DagKey, runs: &[RunRef]) -> Result<(), StoreError> {
+        let Some(version) = self.memory.dags.get(key).and_then(|dag| dag.version.clone()) else {
+            return Ok(());
+        };
+        for run in runs {
+            let Some(live) = self.memory.runs.get_mut(run) else {
+                continue;
+            };
+            if live.row.bundle_version.is_some() {
+                continue;
+            }
+            live.version = Arc::clone(&version);
+            self.step_run(run, Event::DagChanged(Arc::clone(&version.graph)));
+        }
+        Ok(())
+    }
+
+    /// Reads a run again and plans it anew. Handles a run that is gone, one that ended, and one that is new.
+    pub(crate) async fn load_run(&mut self, run: &RunRef) -> Result<(), StoreError> {
+        if let Some(old) = self.memory.forget_run(run) {
+            self.plans.remove(run);
+            let known = old.admitted.into_iter().map(|task| run.instance(task)).collect();
+            self.admission.push(AdmissionEvent::Removed(known));
+        }
+        let scope = self.setting.org.team(run.team);
+        match runs::get(self.tx, scope, &run.key).await? {
+            None => {
+                self.cancel_all(run);
+                self.step_dag(&run.dag(), dagplan::Event::RunDeleted(run.key.run_id.clone()));
+                Ok(())
+            }
+            Some(row) => self.enter_run(row).await,
+        }
+    }
+
+    /// Takes a run into the memory, whose row was just read.
+    pub(crate) async fn enter_run(&mut self, row: Run) -> Result<(), StoreError> {
+        let run = RunRef::of(&row);
+        let dag_key = run.dag();
+        let scope = self.setting.org.team(run.team);
+        let active = crate::memory::active(&row);
+        if row.state.is_finished() {
+            let contents = isobar_store::task_instances::of_run(self.tx, scope, &run.key).await?;
+            self.cancel_outdated(&run, &contents);
+            self.note_past(&run);
+            let failed = row.state == RunState::Failed;
+            self.step_dag(&dag_key, dagplan::Event::RunChanged(active));
+            if failed {
+                self.dag_failed(&dag_key);
+            }
+            return Ok(());
+        }
+        let Some(dag) = self.memory.dags.get(&dag_key) else {
+            tracing::warn!(team = %run.team, dag = %run.key.dag_id, run = %run.key.run_id, "a run of an unknown Dag waits until the Dag is parsed");
+            return Ok(());
+        };
+        // Unversioned bundles run the newest version.
+        let wanted = row
+            .created_version_id
+            .filter(|_| row.bundle_version.is_some())
+            .or(dag.row.current_version_id);
+        let paused = dag.row.is_paused;
+        let Some(version) = self.version(run.team, wanted).await? else {
+            tracing::warn!(team = %run.team, dag = %run.key.dag_id, run = %run.key.run_id, "a run waits: its Dag version cannot be read");
+            return Ok(());
+        };
+        let contents = loading::run_contents(self.tx, scope, &run.key).await?;
+        self.cancel_outdated(&run, &contents.instances);
+        if let Some(dag) = self.memory.dags.get_mut(&dag_key) {
+            dag.runs.insert(run.clone());
+        }
+        let running = row.state == RunState::Running;
+        self.memory.runs.insert(
+            run.clone(),
+            LiveRun {
+                row,
+                version: Arc::clone(&version),
+                planner: None,
+                admitted: std::collections::HashSet::new(),
+            },
+        );
+        self.step_dag(&dag_key, dagplan::Event::RunChanged(active));
+        if running {
+            self.plan_run(&run, contents, paused).await
+        } else {
+            self.prepare_queued(&run, &contents, &version);
+            Ok(())
+        }
+    }
+
+    /// A queued run shows its task instances too.
+    fn prepare_queued(&mut self, run: &RunRef, contents: &RunContents, version: &Version) {
+        if contents.instances.is_empty()
+            && let Some(live) = self.memory.runs.get(run)
+        {
+            let new = initial_instances(&version.graph, live.row.run_type, live.row.logical_date);
+            let rows: Vec<_> = new.iter().map(|new| version.new_instance(new)).collect();
+            if !rows.is_empty() {
+                self.plan(run).create.extend(rows);
+            }
+        }
+    }
+
+    /// Starts the planner of a running run.
+    pub(crate) async fn plan_run(
+        &mut self,
+        run: &RunRef,
+        contents: RunContents,
+        paused: bool,
+    ) -> Result<(), StoreError> {
+        let past = self.past_facts(run).await?;
+        self.tell_admission_all(run, &contents.instances);
+        let now = self.now;
+        let Some(live) = self.memory.runs.get_mut(run) else {
+            return Ok(());
+        };
+        let results: BTreeSet<(TaskId, i32)> = contents.results.into_iter().collect();
+        let snapshot = RunSnapshot {
+            run: live.facts(paused),
+            instances: contents
+                .instances
+                .iter()
+                .map(|ti| instance(ti, &contents.reschedules, &results))
+                .collect(),
+            lengths: contents
+                .lengths
+                .iter()
+                .map(|length| MapLength {
+                    task_id: length.task_id.clone(),
+                    length: length.length.and_then(|length| u64::try_from(length).ok()),
+                })
+                .collect(),
+            choices: contents.choices.iter().map(choice).collect(),
+            past,
+            verify: true,
+        };
+        let mut commands = Vec::new();
+        live.planner = Some(Planner::load(
+            Arc::clone(&live.version.graph),
+            snapshot,
+            now,
+            &mut commands,
+        ));
+        self.carry_out(run, commands);
+        Ok(())
+    }
+
+    fn tell_admission_all(&mut self, run: &RunRef, instances: &[TaskInstance]) {
+        let (mut ready, mut holding) = (Vec::new(), Vec::new());
+        for ti in instances {
+            let Some(state) = ti.state.filter(|state| stays_known(*state)) else {
+                continue;
+            };
+            let Some(candidate) = self.offer(run, &ti.task_key()) else {
+                continue;
+            };
+            if state == TaskState::Scheduled {
+                ready.push(candidate);
+            } else {
+                holding.push(Holder { candidate, state });
+            }
+        }
+        if !holding.is_empty() {
+            self.admission.push(AdmissionEvent::Holding(holding));
+        }
+        if !ready.is_empty() {
+            self.admission.push(AdmissionEvent::Ready(ready));
+        }
+    }
+
+    /// What `depends_on_past` asks of the preceding run; nothing is read where no task asks.
+    pub(crate) async fn past_facts(&mut self, run: &RunRef) -> Result<PastFacts, StoreError> {
+        let Some(live) = self.memory.runs.get(run) else {
+            return Ok(PastFacts::default());
+        };
+        let version = Arc::clone(&live.version);
+        let (Some(date), true) = (live.row.logical_date, version.asks_the_past()) else {
+            return Ok(PastFacts::default());
+        };
+        let scope = self.setting.org.team(run.team);
+        let preceding = loading::preceding_run(self.tx, scope, &run.key.dag_id, date, !version.within.catchup).await?;
+        let Some(preceding) = preceding else {
+            return Ok(PastFacts::default());
+        };
+        let unsuccessful = loading::unsuccessful_by_task(self.tx, scope, &preceding.key()).await?;
+        let mut tasks = HashMap::new();
+        let mut existed_before = Vec::new();
+        for task in version.graph.past_tasks() {
+            match unsuccessful.get(&task.task_id) {
+                Some(count) => {
+                    let downstream_unsuccessful = task.downstream.iter().any(|down| {
+                        unsuccessful
+                            .get(&version.graph.task(*down).task_id)
+                            .is_some_and(|n| *n > 0)
+                    });
+                    tasks.insert(
+                        task.task_id.clone(),
+                        PreviousTask {
+                            unsuccessful: *count,
+                            downstream_unsuccessful,
+                        },
+                    );
+                }
+                None if task.ignore_first_depends_on_past => {
+                    if loading::existed_before(self.tx, scope, &run.key.dag_id, &task.task_id, date).await? {
+                        existed_before.push(task.task_id.clone());
+                    }
+                }
+                None => {}
+            }
+        }
+        Ok(PastFacts {
+            first_of_backfill: false,
+            previous: Some(PreviousRun {
+                logical_date: preceding.logical_date,
+                tasks,
+            }),
+            existed_before,
+        })
+    }
+
+    /// Remembers that the run after this one may wait for it.
+    pub(crate) fn note_past(&mut self, run: &RunRef) {
+        let asks = self.memory.dags.get(&run.dag()).is_some_and(|dag| {
+            dag.runs.len() > 1 && dag.version.as_ref().is_some_and(|version| version.asks_the_past())
+        });
+        if asks {
+            self.past.insert(run.clone());
+        }
+    }
+
+    /// Tells later runs what became of this one. The rows of this pass are not written yet, so they are told again next time.
+    pub(crate) async fn tell_following(&mut self, run: &RunRef) -> Result<(), StoreError> {
+        let Some(dag) = self.memory.dags.get(&run.dag()) else {
+            return Ok(());
+        };
+        let date = self.memory.runs.get(run).and_then(|live| live.row.logical_date);
+        let later: Vec<RunRef> = dag
+            .runs
+            .iter()
+            .filter(|other| *other != run)
+            .filter(|other| {
+                self.memory
+                    .runs
+                    .get(other)
+                    .is_some_and(|live| live.planner.is_some() && live.row.logical_date > date)
+            })
+            .cloned()
+            .collect();
+        for other in later {
+            let past = self.past_facts(&other).await?;
+            self.step_run(&other, Event::PastChanged(past));
+        }
+        Ok(())
+    }
+}
+
+fn instance(ti: &TaskInstance, reschedules: &HashMap<Uuid, Timestamp>, results: &BTreeSet<(TaskId, i32)>) -> Instance {
+    Instance {
+        key: ti.task_key(),
+        state: ti.state,
+        try_number: ti.try_number,
+        end_date: ti.end_date,
+        retry_delay_override: ti.retry_delay_override.map(seconds),
+        reschedule_date: reschedules.get(&ti.id.0).copied(),
+        has_result: results.contains(&(ti.task_id.clone(), ti.map_index)),
+    }
+}

@@ -1,0 +1,285 @@
+//! Tasks that nobody works any more: their executor says so, their heartbeats stopped, or the server that ran them was killed.
+
+use isobar_engine::planner::retry::may_retry;
+use isobar_model::{AirflowTime, RunKey, TaskKey, TaskState};
+use isobar_store::callbacks;
+use isobar_store::loading;
+use isobar_store::runs::{self, Run};
+use isobar_store::task_instances::{self, TaskInstance};
+use isobar_store::transitions::{Ended, EndedTask, TaskWrite, lost, put_back};
+use isobar_store::{Store, StoreError};
+use isobar_wire::execution::TaskIdentity;
+use isobar_wire::workload::WorkloadEnded;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::memory::{Memory, RunRef};
+use crate::setting::Setting;
+use crate::versions::Version;
+
+/// Takes in what executors reported. Only a report of a task whose end was not written is news.
+///
+/// # Errors
+/// The database failed.
+pub(crate) async fn take_reports(
+    store: &Store,
+    setting: &Setting,
+    memory: &mut Memory,
+    reports: Vec<WorkloadEnded>,
+) -> Result<(), StoreError> {
+    for report in reports {
+        let identity = &report.identity;
+        let run = RunRef {
+            team: identity.team,
+            key: run_key(identity),
+        };
+        let key = task_key(identity);
+        let Some(of_run) = memory.held.get_mut(&run) else {
+            continue;
+        };
+        let Some(held) = of_run.get(&key).filter(|held| held.identity == *identity) else {
+            continue;
+        };
+        let ended = held.ended;
+        of_run.remove(&key);
+        if of_run.is_empty() {
+            memory.held.remove(&run);
+        }
+        if !ended {
+            let reason = report.failure.as_deref().unwrap_or("its process ended without a word");
+            fail_if_held(store, setting, identity, reason).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends a task that its row still shows as being worked, as Airflow does: retried where a try is left, else failed.
+async fn fail_if_held(
+    store: &Store,
+    setting: &Setting,
+    identity: &TaskIdentity,
+    reason: &str,
+) -> Result<(), StoreError> {
+    let scope = setting.org.team(identity.team);
+    let mut tx = store.read().await?;
+    let ti = task_instances::get(&mut tx, scope, &run_key(identity), &task_key(identity)).await?;
+    let Some(ti) = ti.filter(|ti| ti.dispatch == identity.dispatch && is_worked(ti.state)) else {
+        return Ok(());
+    };
+    let run = runs::get(&mut tx, scope, &run_key(identity)).await?;
+    let version = version_of(&mut tx, setting, &ti).await?;
+    drop(tx);
+    let retries = version.as_ref().map_or(0, |version| version.retries(&ti.task_id));
+    let end = if may_retry(ti.state, retries, ti.try_number, ti.max_tries) {
+        Ended::UpForRetry {
+            delay: None,
+            reason: None,
+        }
+    } else {
+        Ended::Finally(TaskState::Failed)
+    };
+    tracing::warn!(team = %ti.team, dag = %ti.dag_id, run = %ti.run_id, task = %ti.task_id, map_index = ti.map_index,
+        try_number = ti.try_number, reason, becomes = %end.state(), "a task was lost");
+    let now = Timestamp::now();
+    let mut tx = store.begin().await?;
+    let TaskWrite::Done(done) = lost(&mut tx, &setting.org, identity, &end, now).await? else {
+        return Ok(());
+    };
+    if let (Some(version), Some(run)) = (&version, &run)
+        && ti.state != Some(TaskState::Restarting)
+        && version.wants_callback(&ti.task_id, end.state() == TaskState::UpForRetry)
+        && let Some(dag) = loading::dag(&mut tx, scope, &ti.dag_id).await?
+    {
+        let request = task_callback(&done, run, &dag.bundle, &dag.rel_path, end.state(), reason);
+        callbacks::add(&mut tx, scope, &dag.bundle, &dag.rel_path, &request, now).await?;
+    }
+    tx.commit().await
+}
+
+async fn version_of(
+    tx: &mut isobar_store::Tx,
+    setting: &Setting,
+    ti: &TaskInstance,
+) -> Result<Option<Version>, StoreError> {
+    let scope = setting.org.team(ti.team);
+    let current = loading::dag(tx, scope, &ti.dag_id)
+        .await?
+        .and_then(|dag| dag.current_version_id);
+    let Some(id) = current.or(ti.dag_version_id) else {
+        return Ok(None);
+    };
+    Ok(loading::version(tx, scope, id)
+        .await?
+        .and_then(|stored| Version::read(id, &stored).ok()))
+}
+
+/// Tasks that were held when the last scheduler died: those that ran on this machine are lost, those that had not begun are
+/// put back without losing a try. Called once, before anything is loaded.
+///
+/// # Errors
+/// The database failed.
+pub(crate) async fn adopt_orphans(store: &Store, setting: &Setting, memory: Option<&Memory>) -> Result<(), StoreError> {
+    let mut tx = store.read().await?;
+    let held = loading::held_instances(&mut tx, &setting.org).await?;
+    drop(tx);
+    for ti in held {
+        let Some(team) = setting.teams.get(&ti.team) else {
+            continue;
+        };
+        if memory.is_some_and(|memory| is_ours(memory, &ti)) || !dies_with_us(setting, &ti) {
+            continue;
+        }
+        let identity = identity(&ti, team.name.clone());
+        if ti.state == Some(TaskState::Queued) {
+            let mut tx = store.begin().await?;
+            if let TaskWrite::Done(()) = put_back(&mut tx, &setting.org, &identity, Timestamp::now()).await? {
+                tx.commit().await?;
+                tracing::info!(team = %ti.team, dag = %ti.dag_id, run = %ti.run_id, task = %ti.task_id,
+                    "a task that was queued and had not begun when the server ended is queued again");
+            }
+        } else {
+            fail_if_held(store, setting, &identity, "the server that ran it was ended").await?;
+        }
+    }
+    Ok(())
+}
+
+fn is_ours(memory: &Memory, ti: &TaskInstance) -> bool {
+    let run = RunRef {
+        team: ti.team,
+        key: ti.run_key(),
+    };
+    memory
+        .held
+        .get(&run)
+        .and_then(|held| held.get(&ti.task_key()))
+        .is_some_and(|held| held.identity.dispatch == ti.dispatch)
+}
+
+fn dies_with_us(setting: &Setting, ti: &TaskInstance) -> bool {
+    setting
+        .executor_of(ti.team, ti.executor.as_deref())
+        .and_then(|key| setting.executor(&key))
+        .is_none_or(|executor| executor.dies_with_the_scheduler())
+}
+
+/// Running tasks whose heartbeats stopped.
+///
+/// # Errors
+/// The database failed.
+pub(crate) async fn find_silent(store: &Store, setting: &Setting) -> Result<usize, StoreError> {
+    let mut tx = store.read().await?;
+    let held = loading::held_instances(&mut tx, &setting.org).await?;
+    drop(tx);
+    let limit = Timestamp::now() - setting.heartbeat_timeout;
+    let silent = held.iter().filter(|ti| {
+        ti.state == Some(TaskState::Running) && ti.last_heartbeat.or(ti.start_date).is_none_or(|last| last < limit)
+    });
+    let mut count = 0;
+    for ti in silent {
+        let Some(team) = setting.teams.get(&ti.team) else {
+            continue;
+        };
+        let identity = identity(ti, team.name.clone());
+        if let Some(executor) = setting
+            .executor_of(ti.team, ti.executor.as_deref())
+            .and_then(|key| setting.executor(&key))
+        {
+            executor.cancel(&identity);
+        }
+        fail_if_held(store, setting, &identity, "its heartbeats stopped").await?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+fn is_worked(state: Option<TaskState>) -> bool {
+    matches!(
+        state,
+        Some(TaskState::Queued | TaskState::Running | TaskState::Restarting)
+    )
+}
+
+fn identity(ti: &TaskInstance, team_name: isobar_model::TeamName) -> TaskIdentity {
+    TaskIdentity {
+        team: ti.team,
+        team_name,
+        dag_id: ti.dag_id.clone(),
+        run_id: ti.run_id.clone(),
+        task_id: ti.task_id.clone(),
+        map_index: ti.map_index,
+        try_number: ti.try_number,
+        ti_id: ti.id,
+        dispatch: ti.dispatch,
+    }
+}
+
+fn run_key(identity: &TaskIdentity) -> RunKey {
+    RunKey {
+        dag_id: identity.dag_id.clone(),
+        run_id: identity.run_id.clone(),
+    }
+}
+
+fn task_key(identity: &TaskIdentity) -> TaskKey {
+    TaskKey {
+        task_id: identity.task_id.clone(),
+        map_index: identity.map_index,
+    }
+}
+
+/// What a parse child needs to run a task's own callback.
+fn task_callback(done: &EndedTask, run: &Run, bundle: &str, rel_path: &str, state: TaskState, reason: &str) -> Value {
+    let ti = &done.before;
+    json!({
+        "type": "TaskCallbackRequest",
+        "filepath": rel_path,
+        "bundle_name": bundle,
+        "bundle_version": run.bundle_version,
+        "msg": reason,
+        "task_callback_type": state.as_str(),
+        "ti": {
+            "id": ti.id.to_string(),
+            "task_id": ti.task_id,
+            "dag_id": ti.dag_id,
+            "run_id": ti.run_id,
+            "try_number": ti.try_number,
+            "map_index": ti.map_index,
+            "hostname": ti.hostname,
+            "dag_version_id": ti.dag_version_id.map(|id| id.to_string()),
+            "context_carrier": {},
+        },
+        "context_from_server": {
+            "dag_run": run_json(run),
+            "task_reschedule_count": 0,
+            "max_tries": ti.max_tries,
+            "variables": [],
+            "connections": [],
+            "xcom_keys_to_clear": [],
+            "should_retry": state == TaskState::UpForRetry,
+        },
+    })
+}
+
+/// A run as the Task SDK reads it.
+pub(crate) fn run_json(run: &Run) -> Value {
+    let time = |at: Option<Timestamp>| at.map(AirflowTime);
+    json!({
+        "dag_id": run.dag_id,
+        "run_id": run.run_id,
+        "logical_date": time(run.logical_date),
+        "data_interval_start": time(run.interval_start),
+        "data_interval_end": time(run.interval_end),
+        "run_after": AirflowTime(run.run_after),
+        "start_date": AirflowTime(run.start_date.unwrap_or(run.run_after)),
+        "end_date": time(run.end_date),
+        "clear_number": run.clear_number,
+        "run_type": run.run_type,
+        "state": run.state,
+        "conf": run.conf,
+        "triggering_user_name": run.triggering_user,
+        "consumed_asset_events": [],
+        "partition_key": run.partition_key,
+        "note": run.note,
+    })
+}

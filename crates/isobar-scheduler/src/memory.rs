@@ -1,0 +1,152 @@
+//! What the scheduler remembers between passes. Nothing here is a truth: rows are.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use isobar_engine::admission::{Admission, DagKey, ExecutorKey, InstanceKey};
+use isobar_engine::dagplan::{ActiveRun, DagPlan};
+use isobar_engine::planner::{Planner, RunFacts};
+use isobar_model::{RunKey, TaskKey, TeamId};
+use isobar_store::loading::ScheduledDag;
+use isobar_store::runs::Run;
+use isobar_wire::execution::TaskIdentity;
+use uuid::Uuid;
+
+use crate::timers::{Timed, Timers};
+use crate::versions::Version;
+
+/// A run in the organisation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct RunRef {
+    pub team: TeamId,
+    pub key: RunKey,
+}
+
+impl RunRef {
+    pub(crate) fn of(run: &Run) -> Self {
+        Self {
+            team: run.team,
+            key: run.key(),
+        }
+    }
+
+    pub(crate) fn dag(&self) -> DagKey {
+        DagKey {
+            team: self.team,
+            dag_id: self.key.dag_id.clone(),
+        }
+    }
+
+    pub(crate) fn instance(&self, task: TaskKey) -> InstanceKey {
+        InstanceKey {
+            dag: self.dag(),
+            run_id: self.key.run_id.clone(),
+            task,
+        }
+    }
+}
+
+/// A Dag.
+#[derive(Debug)]
+pub(crate) struct LiveDag {
+    pub row: ScheduledDag,
+    /// None: it has no version yet, or one that cannot be read.
+    pub version: Option<Arc<Version>>,
+    pub plan: Option<DagPlan>,
+    /// Its runs that are queued or running.
+    pub runs: BTreeSet<RunRef>,
+}
+
+/// A run that is queued or running.
+#[derive(Debug)]
+pub(crate) struct LiveRun {
+    /// The row as last read or written; its `rev` is what plans are made from.
+    pub row: Run,
+    pub version: Arc<Version>,
+    /// None while it is queued.
+    pub planner: Option<Planner>,
+    /// Instances that admission knows.
+    pub admitted: HashSet<TaskKey>,
+}
+
+impl LiveRun {
+    /// The run as its planner sees it.
+    pub(crate) fn facts(&self, paused: bool) -> RunFacts {
+        RunFacts {
+            run_id: self.row.run_id.clone(),
+            run_type: self.row.run_type,
+            state: self.row.state,
+            logical_date: self.row.logical_date,
+            start_date: self.row.start_date,
+            run_after: self.row.run_after,
+            paused,
+        }
+    }
+
+    /// The run as its Dag's plan sees it.
+    pub(crate) fn active(&self) -> ActiveRun {
+        active(&self.row)
+    }
+}
+
+/// A run as its Dag's plan sees it.
+pub(crate) fn active(row: &Run) -> ActiveRun {
+    ActiveRun {
+        run_id: row.run_id.clone(),
+        run_type: row.run_type,
+        state: row.state,
+        run_after: row.run_after,
+        logical_date: row.logical_date,
+        backfill: None,
+        last_scheduling_decision: row.last_decision,
+    }
+}
+
+/// A workload that an executor holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub identity: TaskIdentity,
+    pub executor: ExecutorKey,
+    /// Its end was written: the executor's report will be no news.
+    pub ended: bool,
+}
+
+/// All that is remembered.
+pub(crate) struct Memory {
+    pub dags: HashMap<DagKey, LiveDag>,
+    pub runs: HashMap<RunRef, LiveRun>,
+    pub versions: HashMap<Uuid, Arc<Version>>,
+    pub held: HashMap<RunRef, HashMap<TaskKey, Held>>,
+    pub admission: Admission,
+    pub timers: Timers,
+    /// Runs to read again in the next pass.
+    pub stale: BTreeSet<RunRef>,
+}
+
+impl Memory {
+    pub(crate) fn new() -> Self {
+        Self {
+            dags: HashMap::new(),
+            runs: HashMap::new(),
+            versions: HashMap::new(),
+            held: HashMap::new(),
+            admission: Admission::new(),
+            timers: Timers::default(),
+            stale: BTreeSet::new(),
+        }
+    }
+
+    /// Forgets a run and gives it back; what executors hold of it stays known.
+    pub(crate) fn forget_run(&mut self, run: &RunRef) -> Option<LiveRun> {
+        self.timers.forget(&Timed::Run(run.clone()));
+        if let Some(dag) = self.dags.get_mut(&run.dag()) {
+            dag.runs.remove(run);
+        }
+        self.runs.remove(run)
+    }
+
+    /// Drops versions that no Dag and no run uses.
+    pub(crate) fn forget_unused_versions(&mut self) {
+        self.versions.retain(|_, version| Arc::strong_count(version) > 1);
+    }
+}

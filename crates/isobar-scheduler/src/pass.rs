@@ -1,0 +1,192 @@
+//! One pass: claim events, feed the engine, write what it commands, all in one transaction; then hand out workloads.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use isobar_engine::admission;
+use isobar_engine::admission::DagKey;
+use isobar_engine::dagplan;
+use isobar_model::TaskKey;
+use isobar_store::leases::Lease;
+use isobar_store::transitions::{PlanOutcome, PlannedRun, QueuedTask, commit_plans};
+use isobar_store::{Store, StoreError, Tx, events};
+use isobar_wire::execution::TaskIdentity;
+use jiff::Timestamp;
+
+use crate::memory::{Memory, RunRef};
+use crate::setting::Setting;
+use crate::timers::Timed;
+
+/// Events claimed in one pass; where there are more, another pass follows at once.
+const EVENTS_A_PASS: u32 = 2000;
+
+/// What one pass works with and collects.
+pub(crate) struct Pass<'a> {
+    pub memory: &'a mut Memory,
+    pub setting: &'a Setting,
+    pub tx: &'a mut Tx,
+    pub now: Timestamp,
+    pub plans: BTreeMap<RunRef, PlannedRun>,
+    pub dag_commands: VecDeque<(DagKey, dagplan::Command)>,
+    /// For admission, in order.
+    pub admission: Vec<admission::Event>,
+    /// Runs whose following run may ask about them.
+    pub past: BTreeSet<RunRef>,
+    /// Dags of which a run failed and that pause after too many.
+    pub failed_dags: BTreeSet<DagKey>,
+    /// To be cancelled after the commit.
+    pub cancels: Cancels,
+}
+
+/// What a pass gave.
+pub(crate) struct PassDone {
+    /// Where more waits, look again at once.
+    pub more: bool,
+}
+
+/// Runs one pass.
+///
+/// # Errors
+/// After an error the memory no longer agrees with the rows: load it again.
+pub(crate) async fn pass(
+    store: &Store,
+    setting: &Setting,
+    lease: &Lease,
+    memory: &mut Memory,
+) -> Result<PassDone, StoreError> {
+    let mut tx = store.begin().await?;
+    let now = Timestamp::now();
+    let claimed = events::claim(&mut tx, &setting.org, EVENTS_A_PASS).await?;
+    let more = claimed.len() >= EVENTS_A_PASS as usize;
+    let mut pass = Pass::new(memory, setting, &mut tx, now);
+    pass.take_events(claimed).await?;
+    pass.take_timers().await?;
+    pass.load_stale().await?;
+    let (queued, cancels) = pass.finish(lease).await?;
+    tx.commit().await?;
+    crate::handing::hand_out(memory, setting, queued);
+    crate::handing::cancel(setting, cancels);
+    Ok(PassDone {
+        more: more || !memory.stale.is_empty(),
+    })
+}
+
+pub(crate) type Queued = Vec<(RunRef, QueuedTask)>;
+pub(crate) type Cancels = Vec<(admission::ExecutorKey, TaskIdentity)>;
+
+impl<'a> Pass<'a> {
+    pub(crate) fn new(memory: &'a mut Memory, setting: &'a Setting, tx: &'a mut Tx, now: Timestamp) -> Self {
+        Self {
+            memory,
+            setting,
+            tx,
+            now,
+            plans: BTreeMap::new(),
+            dag_commands: VecDeque::new(),
+            admission: Vec::new(),
+            past: BTreeSet::new(),
+            failed_dags: BTreeSet::new(),
+            cancels: Vec::new(),
+        }
+    }
+
+    /// The plan of a run in this pass.
+    pub(crate) fn plan(&mut self, run: &RunRef) -> &mut PlannedRun {
+        let rev = self.memory.runs.get(run).map_or(0, |live| live.row.rev);
+        self.plans
+            .entry(run.clone())
+            .or_insert_with(|| PlannedRun::new(run.team, run.key.clone(), rev))
+    }
+
+    /// Feeds timers that are due.
+    async fn take_timers(&mut self) -> Result<(), StoreError> {
+        for timed in self.memory.timers.due(self.now) {
+            match timed {
+                Timed::Dag(dag) => self.step_dag(&dag, dagplan::Event::Timer),
+                Timed::Run(run) => self.step_run(&run, isobar_engine::planner::Event::Timer),
+            }
+        }
+        self.settle().await
+    }
+
+    /// Loads runs that could not be written as planned, or are not known well enough.
+    async fn load_stale(&mut self) -> Result<(), StoreError> {
+        for run in std::mem::take(&mut self.memory.stale) {
+            self.load_run(&run).await?;
+        }
+        self.settle().await
+    }
+
+    /// Carries out commands until nothing more follows: runs that end let others start, which have tasks…
+    pub(crate) async fn settle(&mut self) -> Result<(), StoreError> {
+        loop {
+            while let Some((dag, command)) = self.dag_commands.pop_front() {
+                self.carry_out_for_dag(&dag, command).await?;
+            }
+            if let Some(run) = self.past.pop_first() {
+                self.tell_following(&run).await?;
+            } else if let Some(dag) = self.failed_dags.pop_first() {
+                self.tell_failures(&dag).await?;
+            } else {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Asks admission, writes all plans and takes in how that went.
+    pub(crate) async fn finish(mut self, lease: &Lease) -> Result<(Queued, Cancels), StoreError> {
+        self.settle().await?;
+        self.admit();
+        let plans: Vec<PlannedRun> = std::mem::take(&mut self.plans)
+            .into_values()
+            .filter(|plan| !plan.is_empty())
+            .collect();
+        if plans.is_empty() {
+            return Ok((Vec::new(), self.cancels));
+        }
+        let outcomes = commit_plans(self.tx, &self.setting.org, lease, &plans, self.now).await?;
+        let mut all_queued = Vec::new();
+        for (plan, outcome) in plans.iter().zip(outcomes) {
+            let run = RunRef {
+                team: plan.team,
+                key: plan.key.clone(),
+            };
+            match outcome {
+                PlanOutcome::Committed { rev, queued } => {
+                    self.note_written(&run, plan, rev);
+                    all_queued.extend(queued.into_iter().map(|task| (run.clone(), task)));
+                }
+                PlanOutcome::Conflict => {
+                    tracing::debug!(team = %run.team, dag = %run.key.dag_id, run = %run.key.run_id, "the run moved while it was planned");
+                    self.memory.stale.insert(run);
+                }
+            }
+        }
+        Ok((all_queued, self.cancels))
+    }
+
+    fn note_written(&mut self, run: &RunRef, plan: &PlannedRun, rev: i64) {
+        let Some(live) = self.memory.runs.get_mut(run) else {
+            return;
+        };
+        live.row.rev = rev;
+        live.row.last_decision = Some(self.now);
+        if plan.run.as_ref().is_some_and(|update| update.state.is_finished()) {
+            self.memory.forget_run(run);
+        }
+    }
+
+    /// Says that an instance is in another state now, where admission knows it.
+    pub(crate) fn tell_admission(&mut self, run: &RunRef, task: &TaskKey, state: Option<isobar_model::TaskState>) {
+        if let Some(live) = self.memory.runs.get_mut(run)
+            && live.admitted.contains(task)
+        {
+            if !state.is_some_and(crate::admitting::stays_known) {
+                live.admitted.remove(task);
+            }
+            self.admission.push(admission::Event::StateChanged(vec![(
+                run.instance(task.clone()),
+                state,
+            )]));
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! From a planner's commands to what is written of its run.
+
+use isobar_engine::admission::Event as AdmissionEvent;
+use isobar_engine::planner::{Command, Event, RunEnd, WhyEnded};
+use isobar_model::{RunState, TaskKey, TaskState};
+use isobar_store::transitions::{Decided, NewCallback, Placeholder, ReadyTask, RunUpdate};
+use serde_json::json;
+
+use crate::memory::RunRef;
+use crate::pass::Pass;
+use crate::timers::Timed;
+
+impl Pass<'_> {
+    /// Feeds a run's planner, if it has one, and plans what it commands.
+    pub(crate) fn step_run(&mut self, run: &RunRef, event: Event) {
+        let Some(planner) = self.memory.runs.get_mut(run).and_then(|live| live.planner.as_mut()) else {
+            return;
+        };
+        let mut commands = Vec::new();
+        planner.step(event, self.now, &mut commands);
+        self.carry_out(run, commands);
+    }
+
+    /// Plans what a planner commands.
+    pub(crate) fn carry_out(&mut self, run: &RunRef, commands: Vec<Command>) {
+        let mut ready = Vec::new();
+        for command in commands {
+            match command {
+                Command::Create(new) => {
+                    let Some(live) = self.memory.runs.get(run) else { return };
+                    let rows: Vec<_> = new.iter().map(|new| live.version.new_instance(new)).collect();
+                    self.plan(run).create.extend(rows);
+                }
+                Command::PlaceholderBecomesFirst { task_id } => {
+                    self.plan(run).placeholders.push(Placeholder::BecomesFirst(task_id));
+                }
+                Command::DeletePlaceholder { task_id } => {
+                    self.plan(run).placeholders.push(Placeholder::Delete(task_id));
+                }
+                Command::SetState { key, from, to, why } => {
+                    tracing::debug!(run = %run.key.run_id, task = %key.task_id, ?to, ?why, "decided");
+                    ready.retain(|candidate: &isobar_engine::admission::Candidate| candidate.key.task != key);
+                    self.decide(run, key, from.0, to, false);
+                }
+                Command::SucceedAtOnce { key, from, .. } => {
+                    self.decide(run, key, from.0, Some(TaskState::Success), true);
+                }
+                Command::DeferAtOnce { key, from, .. } => {
+                    self.decide(run, key, from.0, Some(TaskState::Deferred), false);
+                }
+                Command::Ready {
+                    key, from, try_number, ..
+                } => {
+                    self.plan(run).ready.push(ReadyTask {
+                        key: key.clone(),
+                        from: from.0,
+                        next_try: try_number != from.1,
+                    });
+                    match self.offer(run, &key) {
+                        Some(candidate) => ready.push(candidate),
+                        // Its executor does not exist: it cannot ever run.
+                        None => self.decide(run, key, Some(TaskState::Scheduled), Some(TaskState::Failed), false),
+                    }
+                }
+                Command::WakeAt(at) => self.memory.timers.wish(Timed::Run(run.clone()), at),
+                Command::FinishRun(end) => self.finish_run(run, &end),
+            }
+        }
+        if !ready.is_empty() {
+            self.admission.push(AdmissionEvent::Ready(ready));
+        }
+    }
+
+    /// Plans a decided state. Two decisions of one pass about one instance become one.
+    fn decide(&mut self, run: &RunRef, key: TaskKey, from: Option<TaskState>, to: Option<TaskState>, at_once: bool) {
+        self.tell_admission(run, &key, to);
+        if to.is_some_and(TaskState::is_finished) {
+            self.note_past(run);
+        }
+        let plan = self.plan(run);
+        if let Some(at) = plan.ready.iter().position(|ready| ready.key == key) {
+            let ready = plan.ready.remove(at);
+            plan.decided.push(Decided {
+                key,
+                from: ready.from,
+                to,
+                at_once,
+            });
+        } else if let Some(decided) = plan.decided.iter_mut().find(|decided| decided.key == key) {
+            decided.to = to;
+            decided.at_once = at_once;
+        } else {
+            plan.decided.push(Decided { key, from, to, at_once });
+        }
+    }
+
+    fn finish_run(&mut self, run: &RunRef, end: &RunEnd) {
+        let now = self.now;
+        self.plan(run).run = Some(RunUpdate {
+            state: end.state,
+            start_date: None,
+            end_date: Some(now),
+        });
+        let Some(live) = self.memory.runs.get_mut(run) else {
+            return;
+        };
+        live.row.state = end.state;
+        live.row.end_date = Some(now);
+        let active = live.active();
+        let (team, seconds) = (run.team, live.row.start_date.map(|start| now.duration_since(start)));
+        tracing::info!(%team, dag = %run.key.dag_id, run = %run.key.run_id, state = %end.state, why = ?end.why, took = ?seconds, "run ended");
+        self.call_back(run, end);
+        self.note_past(run);
+        let dag = run.dag();
+        self.step_dag(&dag, isobar_engine::dagplan::Event::RunChanged(active));
+        if end.state == RunState::Failed {
+            self.dag_failed(&dag);
+        }
+    }
+
+    /// The Dag's own callback, run by the team's dag-processor.
+    fn call_back(&mut self, run: &RunRef, end: &RunEnd) {
+        let Some(live) = self.memory.runs.get(run) else { return };
+        let failed = end.state == RunState::Failed;
+        let wanted = if failed {
+            live.version.on_failure
+        } else {
+            live.version.on_success
+        };
+        let Some(dag) = self.memory.dags.get(&run.dag()).filter(|_| wanted) else {
+            return;
+        };
+        let reason = match end.why {
+            WhyEnded::Success => "success",
+            WhyEnded::TaskFailure => "task_failure",
+            WhyEnded::AllTasksDeadlocked => "all_tasks_deadlocked",
+            WhyEnded::TimedOut => "timed_out",
+        };
+        let callback = NewCallback {
+            bundle: dag.row.bundle.clone(),
+            rel_path: dag.row.rel_path.clone(),
+            request: json!({
+                "type": "DagCallbackRequest",
+                "filepath": dag.row.rel_path,
+                "bundle_name": dag.row.bundle,
+                "bundle_version": live.row.bundle_version,
+                "msg": reason,
+                "dag_id": run.key.dag_id,
+                "run_id": run.key.run_id,
+                "is_failure_callback": failed,
+                "context_from_server": {
+                    "dag_run": crate::losses::run_json(&live.row),
+                    "last_ti": null,
+                },
+            }),
+        };
+        self.plan(run).callbacks.push(callback);
+    }
+}

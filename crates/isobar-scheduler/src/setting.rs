@@ -1,0 +1,75 @@
+//! What a scheduler is started with.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use isobar_auth::OrgScope;
+use isobar_config::{DefaultPool, Team};
+use isobar_engine::admission::{ExecutorKey, PoolKey};
+use isobar_executors::Executor;
+use isobar_model::{TeamId, TeamName};
+use isobar_store::pools::DEFAULT_POOL;
+
+/// What a scheduler is started with.
+pub struct Setting {
+    /// The organisation's scope, made at process start.
+    pub org: OrgScope,
+    /// This process, for leases: host, process id and something random.
+    pub holder: String,
+    /// No other process can schedule on this database (SQLite): leases need no renewing and are taken at once.
+    pub alone: bool,
+    /// The active teams.
+    pub teams: HashMap<TeamId, TeamSetting>,
+    /// `core.parallelism`
+    pub parallelism: u32,
+    /// A running task without a heartbeat for so long is lost.
+    pub heartbeat_timeout: Duration,
+    /// How long a lease lasts unless renewed.
+    pub lease: Duration,
+    /// How often to look for what no event told.
+    pub sweep_interval: Duration,
+}
+
+/// One team, as scheduling sees it.
+pub struct TeamSetting {
+    /// Its name.
+    pub name: TeamName,
+    /// Its configuration.
+    pub config: Team,
+    /// Its executors by instance name.
+    pub executors: HashMap<String, Arc<dyn Executor>>,
+}
+
+impl Setting {
+    /// The executor that a task's `executor=` means inside its team (rule 10); none where the team has no such one.
+    pub(crate) fn executor_of(&self, team: TeamId, named: Option<&str>) -> Option<ExecutorKey> {
+        let config = &self.teams.get(&team)?.config;
+        let executor = match named {
+            Some(name) => config.executor(name)?,
+            None => config.executors.first()?,
+        };
+        Some(ExecutorKey {
+            owner: Some(team),
+            name: executor.name.clone(),
+        })
+    }
+
+    /// The pool that a task's `pool=` means inside its team (rule 18).
+    pub(crate) fn pool_of(&self, team: TeamId, named: &str) -> PoolKey {
+        let shared = named == DEFAULT_POOL
+            && self
+                .teams
+                .get(&team)
+                .is_some_and(|team| team.config.default_pool == DefaultPool::Shared);
+        PoolKey {
+            owner: (!shared).then_some(team),
+            name: named.to_owned(),
+        }
+    }
+
+    /// The executor behind a key.
+    pub(crate) fn executor(&self, key: &ExecutorKey) -> Option<&Arc<dyn Executor>> {
+        self.teams.get(&key.owner?)?.executors.get(&key.name)
+    }
+}
