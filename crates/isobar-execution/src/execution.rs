@@ -4,6 +4,7 @@ use isobar_auth::{OrgScope, TeamScope};
 use isobar_store::Store;
 use isobar_wire::execution::{Answer, Answering, Caller, ExecutionApi, Operation, Refusal};
 
+use crate::new_run::NewRuns;
 use crate::settings::Settings;
 
 /// The Task Execution API and the agent API over a store.
@@ -12,6 +13,7 @@ pub struct Execution {
     pub(crate) store: Store,
     pub(crate) org: OrgScope,
     pub(crate) settings: Settings,
+    pub(crate) new_runs: NewRuns,
 }
 
 /// What an operation answers.
@@ -21,7 +23,18 @@ impl Execution {
     /// Over this store. The organisation's scope is narrowed to the caller's team before anything is read.
     #[must_use]
     pub fn new(store: Store, org: OrgScope, settings: Settings) -> Self {
-        Self { store, org, settings }
+        Self {
+            store,
+            org,
+            settings,
+            new_runs: NewRuns::new(),
+        }
+    }
+
+    /// The maker of runs, for others that make some (the REST API): they share the graphs that it keeps.
+    #[must_use]
+    pub fn new_runs(&self) -> &NewRuns {
+        &self.new_runs
     }
 
     /// The caller's own rows.

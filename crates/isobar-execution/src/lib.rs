@@ -16,6 +16,7 @@ mod ends;
 mod execution;
 mod hitl;
 mod names;
+mod new_run;
 mod parses;
 mod run_context;
 mod settings;
@@ -28,4 +29,5 @@ mod variables;
 mod xcoms;
 
 pub use execution::Execution;
+pub use new_run::NewRuns;
 pub use settings::{Settings, TeamSettings};

@@ -66,7 +66,7 @@ impl Execution {
         }
         let dag = definition(&mut tx, &meant, dag_id).await?;
         let run = self.new_run(&mut tx, caller, &meant, &head, &dag, run_id, body).await?;
-        match runs::create(&mut tx, meant.scope, &run, Timestamp::now()).await {
+        match self.new_runs.create(&mut tx, meant.scope, &run, Timestamp::now()).await {
             Ok(_) => {}
             Err(StoreError::Exists { .. }) => {
                 return Err(refusal(
