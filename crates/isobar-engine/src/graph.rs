@@ -34,6 +34,8 @@ pub(crate) struct Derived {
     pub watchers: Vec<TaskNo>,
     /// Tasks whose results tell how often this one is mapped (own expansion, or the closest mapped group's).
     pub map_dependencies: Vec<TaskNo>,
+    /// Tasks that this one tells how often they are mapped.
+    pub map_dependents: Vec<TaskNo>,
     /// Mapped itself or inside a mapped group.
     pub needs_expansion: bool,
     /// Counts for the state of the run: not a teardown that may fail, and nothing but such below it.
@@ -162,7 +164,10 @@ impl RunGraph {
             let derived = &mut self.derived[number.at()];
             derived.needs_expansion = needs_expansion;
             derived.mapped_groups = mapped_groups;
-            derived.map_dependencies = map_dependencies;
+            derived.map_dependencies.clone_from(&map_dependencies);
+            for dependency in map_dependencies {
+                self.derived[dependency.at()].map_dependents.push(number);
+            }
         }
         for number in self.numbers() {
             let setups = self.upstream(number).iter().filter(|u| self.task(**u).is_setup).count();

@@ -165,7 +165,7 @@ impl Planner {
             }
             let graph = SharedGraph::clone(&self.book.graph);
             for down in &graph.task(task).downstream {
-                self.book.look(Look::Task(*down));
+                self.book.look(Look::all(*down));
             }
         }
     }
@@ -173,7 +173,7 @@ impl Planner {
     fn look_at_past_dependents(&mut self) {
         let graph = SharedGraph::clone(&self.book.graph);
         for task in graph.numbers().filter(|task| graph.task(*task).depends_on_past) {
-            self.book.look(Look::Task(task));
+            self.book.look(Look::all(task));
         }
     }
 
@@ -192,15 +192,11 @@ impl Planner {
         }
         while let Some((due, task, index)) = self.timers.first().copied().filter(|(due, ..)| *due <= now) {
             self.timers.remove(&(due, task, index));
-            self.book.look(Look::One(task, index));
+            self.book.look(Look::one(task, index));
         }
-        loop {
-            let looks = self.book.take_looks();
-            if looks.is_empty() {
-                break;
-            }
+        while self.book.begin_wave() {
             let mut outcomes = Vec::new();
-            for look in looks {
+            while let Some(look) = self.book.next_look() {
                 self.look_at(look, now, &mut outcomes, out);
             }
             self.book.end_wave();
@@ -217,11 +213,13 @@ impl Planner {
         }
     }
 
-    fn look_at(&mut self, look: Look, now: Timestamp, outcomes: &mut Vec<Outcome>, out: &mut Vec<Command>) {
-        let (task, only) = match look {
-            Look::Task(task) => (task, None),
-            Look::One(task, index) => (task, Some(index)),
-        };
+    fn look_at(
+        &mut self,
+        Look { task, only }: Look,
+        now: Timestamp,
+        outcomes: &mut Vec<Outcome>,
+        out: &mut Vec<Command>,
+    ) {
         if self.book.task(task).open == 0 {
             return;
         }

@@ -108,13 +108,24 @@ impl TaskBook {
     }
 }
 
-/// What to look at again.
+/// What to look at again: one instance, or (none) all open instances of the task. Ordered by task, all before one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Look {
-    /// All open instances of the task.
-    Task(TaskNo),
-    /// One instance.
-    One(TaskNo, MapIndex),
+pub(super) struct Look {
+    pub(super) task: TaskNo,
+    pub(super) only: Option<MapIndex>,
+}
+
+impl Look {
+    pub(super) fn all(task: TaskNo) -> Self {
+        Self { task, only: None }
+    }
+
+    pub(super) fn one(task: TaskNo, index: MapIndex) -> Self {
+        Self {
+            task,
+            only: Some(index),
+        }
+    }
 }
 
 /// All tasks of a run.
@@ -125,6 +136,8 @@ pub(super) struct Book {
     pub lengths: Vec<Option<u64>>,
     tasks: Vec<TaskBook>,
     looks: BTreeSet<Look>,
+    /// What is left to look at in this wave.
+    wave: BTreeSet<Look>,
     /// States decided in this wave and not counted yet. Map dependencies see them at once, trigger rules in the next wave.
     decided: HashMap<TaskNo, Vec<(MapIndex, TaskState)>>,
     /// Instances that have not ended.
@@ -153,6 +166,7 @@ impl Book {
             graph,
             tasks,
             looks: BTreeSet::new(),
+            wave: BTreeSet::new(),
             decided: HashMap::new(),
             unfinished: 0,
             active: 0,
@@ -176,7 +190,7 @@ impl Book {
     pub(super) fn look_at_everything(&mut self) {
         for number in self.graph.numbers() {
             if self.task(number).open > 0 {
-                self.looks.insert(Look::Task(number));
+                self.looks.insert(Look::all(number));
             }
         }
     }
@@ -184,6 +198,13 @@ impl Book {
     /// Remembers a decision until the wave is over.
     pub(super) fn decide(&mut self, number: TaskNo, index: MapIndex, state: TaskState) {
         self.decided.entry(number).or_default().push((index, state));
+        let graph = SharedGraph::clone(&self.graph);
+        let later = graph
+            .derived(number)
+            .map_dependents
+            .iter()
+            .filter(|task| **task > number);
+        self.wave.extend(later.map(|task| Look::all(*task)));
     }
 
     pub(super) fn end_wave(&mut self) {
@@ -217,10 +238,21 @@ impl Book {
         usize::try_from(book.own.total - book.own.done()).is_ok_and(|open| open == decided.len())
     }
 
-    pub(super) fn take_looks(&mut self) -> Vec<Look> {
-        let looks = std::mem::take(&mut self.looks);
-        let covered = |look: &&Look| matches!(look, Look::One(number, _) if looks.contains(&Look::Task(*number)));
-        looks.iter().filter(|look| !covered(look)).copied().collect()
+    /// Begins a wave with everything noted so far; false where there is nothing.
+    pub(super) fn begin_wave(&mut self) -> bool {
+        self.wave = std::mem::take(&mut self.looks);
+        !self.wave.is_empty()
+    }
+
+    /// What to look at next in this wave.
+    pub(super) fn next_look(&mut self) -> Option<Look> {
+        let look = self.wave.pop_first()?;
+        if look.only.is_none() {
+            while self.wave.first().is_some_and(|next| next.task == look.task) {
+                self.wave.pop_first();
+            }
+        }
+        Some(look)
     }
 
     /// Sets a state in place.
@@ -251,7 +283,7 @@ impl Book {
         }
         slot.clone_from(&new);
         if new.as_ref().is_some_and(Inst::is_open) {
-            self.look(Look::One(number, index));
+            self.look(Look::one(number, index));
         }
         self.count(number, index, old.as_ref(), new.as_ref());
         if new.is_none() {
@@ -347,12 +379,12 @@ impl Book {
             }
             match self.instances_below(number, index, *down) {
                 Some(range) => {
-                    self.look(Look::One(*down, UNMAPPED));
+                    self.look(Look::one(*down, UNMAPPED));
                     for below in range {
-                        self.look(Look::One(*down, below));
+                        self.look(Look::one(*down, below));
                     }
                 }
-                None => self.look(Look::Task(*down)),
+                None => self.look(Look::all(*down)),
             }
         }
         self.tell_watchers(number);
@@ -360,15 +392,15 @@ impl Book {
 
     pub(super) fn tell_watchers(&mut self, number: TaskNo) {
         let graph = SharedGraph::clone(&self.graph);
-        for watcher in &graph.derived(number).watchers {
-            self.look(Look::Task(*watcher));
-        }
-        for down in &graph.task(number).downstream {
-            if !graph.derived(*down).map_dependencies.is_empty()
-                && self.task(*down).open > 0
-                && self.task(number).is_complete()
-            {
-                self.look(Look::Task(*down));
+        let derived = graph.derived(number);
+        let complete = self.task(number).is_complete();
+        for task in derived
+            .watchers
+            .iter()
+            .chain(derived.map_dependents.iter().filter(|_| complete))
+        {
+            if self.task(*task).open > 0 {
+                self.look(Look::all(*task));
             }
         }
     }
