@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::Isolation;
 use crate::problem::Origin;
 use crate::read_team::Declared;
 use crate::reading::{Placed, Reading};
@@ -31,6 +32,7 @@ pub(crate) fn check(teams: &mut [Declared], home: &Path, reading: &Reading) {
             check_pair(declared, other, reading);
         }
         check_reach(declared, teams, &home, reading);
+        check_files(declared, reading);
     }
     let values = |folders: &[Placed<PathBuf>]| folders.iter().map(|folder| folder.value.clone()).collect();
     for declared in teams {
@@ -195,6 +197,41 @@ fn check_reach(declared: &Declared, teams: &[Declared], home: &Path, reading: &R
                 &reach.at,
                 format!("team `{own}` could {verb} the state of Isobar in `{}`", home.display()),
                 "choose a folder apart from the state folder",
+            );
+        }
+    }
+}
+
+/// What a confined team may read holds no configuration, in which passwords stand; a file of its own may lie with its Dags.
+fn check_files(declared: &Declared, reading: &Reading) {
+    if declared.team.isolation == Isolation::None {
+        return;
+    }
+    let files = reading.files();
+    let is_own = |file: &Path| {
+        files.first().is_some_and(|main| main != file)
+            && declared.folders.iter().any(|folder| match folder.at.written() {
+                Origin::File { file: named_in, .. } => reading.surroundings.current_folder.join(named_in) == file,
+                _ => false,
+            })
+    };
+    for file in files.iter().filter(|file| !is_own(file)) {
+        let on_disk = resolved(file);
+        let reach = declared
+            .folders
+            .iter()
+            .chain(&declared.read_folders)
+            .chain(&declared.write_folders);
+        for folder in reach.filter(|folder| on_disk.starts_with(&folder.value)) {
+            reading.problem(
+                &folder.at,
+                format!(
+                    "team `{}` could read the configuration `{}`, which lies in `{}`",
+                    declared.team.name,
+                    file.display(),
+                    folder.value.display()
+                ),
+                "keep Dags and configuration in folders apart",
             );
         }
     }

@@ -13,6 +13,7 @@ use crate::tree::{Entry, Node, Table, Value, parse_toml};
 pub(crate) fn read_file(path: &Path, named_at: &Origin, reading: &Reading) -> Option<Table> {
     let file: Arc<Path> = Arc::from(path);
     let on_disk = reading.surroundings.current_folder.join(path);
+    reading.note_file(&on_disk);
     let text = match std::fs::read(&on_disk).map(String::from_utf8) {
         Ok(Ok(text)) => text,
         Ok(Err(error)) => {

@@ -144,6 +144,7 @@ fn read(root: &Table, path: Option<&Path>, reading: &Reading) -> Config {
     whole.finish();
     Config {
         file: path.map(|path| reading.surroundings.current_folder.join(path)),
+        files: reading.files(),
         home,
         core,
         database,

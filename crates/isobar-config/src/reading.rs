@@ -24,6 +24,8 @@ pub(crate) struct Reading {
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Problem>>,
     pub(crate) shown: RefCell<Shown>,
+    /// The files that were read, absolute, the main one first.
+    files: RefCell<Vec<PathBuf>>,
     /// The state folder, once it is known: what `{home}` stands for.
     home: RefCell<Option<PathBuf>>,
 }
@@ -35,6 +37,7 @@ impl Reading {
             problems: RefCell::default(),
             warnings: RefCell::default(),
             shown: RefCell::default(),
+            files: RefCell::default(),
             home: RefCell::default(),
         }
     }
@@ -73,6 +76,16 @@ impl Reading {
             self.warnings.into_inner(),
             self.shown.into_inner(),
         )
+    }
+
+    /// Notes a file that was read.
+    pub(crate) fn note_file(&self, path: &Path) {
+        self.files.borrow_mut().push(tidy(path));
+    }
+
+    /// The files that were read, absolute, the main one first.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        self.files.borrow().clone()
     }
 
     /// From here on `{home}` at the start of a path means that folder.

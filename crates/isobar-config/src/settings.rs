@@ -12,6 +12,8 @@ use crate::{Auth, Connection, Pool, Secret, Team, Variable};
 pub struct Config {
     /// The file it was read from; none where only the environment spoke.
     pub file: Option<PathBuf>,
+    /// All files that were read, the main one first; they may hold secrets. Absolute.
+    pub files: Vec<PathBuf>,
     /// The state folder (`ISOBAR_HOME`, or `core.home`, or `.isobar` beside the file): logs, environments, keys, SQLite.
     pub home: PathBuf,
     /// `[core]`
@@ -48,6 +50,7 @@ impl Config {
         team.folders = vec![home.join("dags")];
         Self {
             file: None,
+            files: Vec::new(),
             core: Core::default(),
             database: Database::in_home(&home),
             server: Server::default(),

@@ -513,3 +513,23 @@ isobar.toml:1:1: `isobar.toml` cannot be read: No such file or directory (os err
   hint: check the path and its permissions; relative paths start at the file that names them
 "#);
 }
+
+#[test]
+fn configuration_lies_apart_from_dags_but_for_a_team_s_own_file() {
+    let bench = Bench::new(
+        "include = \"beta/team.toml\"\n[core]\nmulti_team = true\nhome = \"/tmp/isobar-home\"\n[[team]]\nname = \"alpha\"\nfolders = \"dags\"\nexecutors = \"local\"\nread_folders = \".\"\n",
+    );
+    bench.file("dags/a.py", "").file("beta/b.py", "");
+    bench.file(
+        "beta/team.toml",
+        "name = \"beta\"\nfolders = \".\"\nexecutors = \"local\"\n",
+    );
+    assert_snapshot!(bench.faults().replace(bench.path("").to_str().unwrap().trim_end_matches('/'), "."), @r#"
+isobar.toml:9:16: team `alpha` could read `beta`, where Dags of team `beta` lie
+  hint: choose a folder apart from all Dag folders
+isobar.toml:9:16: team `alpha` could read the configuration `isobar.toml`, which lies in `.`
+  hint: keep Dags and configuration in folders apart
+isobar.toml:9:16: team `alpha` could read the configuration `beta/team.toml`, which lies in `.`
+  hint: keep Dags and configuration in folders apart
+"#);
+}

@@ -416,9 +416,7 @@ teams = { analytics = "op" }  # isobar.toml:26:9
 
 #[test]
 fn requirements_are_a_file_or_a_list() {
-    let bench = Bench::new(
-        "[default_team]\nrequirements = \"req.txt\"\nfolders = \".\"\n[core]\nhome = \"/tmp/isobar-state\"\n",
-    );
+    let bench = Bench::new("[default_team]\nrequirements = \"req.txt\"\n\n");
     bench.file("req.txt", "pandas\n");
     assert_eq!(
         bench.load().config.teams[0].python.requirements,

@@ -34,7 +34,7 @@ def marketing_dashboard():
     def source() -> str:
         """The event says where the data lies."""
         events = [event for events in get_current_context()["triggering_asset_events"].values() for event in events]
-        files = [event.extra["file"] for event in events if "file" in event.extra]
+        files = [event.extra["file"] for event in events if "file" in (event.extra or {})]
         print(f"{len(events)} events, files {files}")
         return files[-1] if files else str(DEFAULT_SOURCE)
 
