@@ -11,7 +11,7 @@ import airflow.sdk.execution_time.supervisor as supervisor
 import airflow.sdk.execution_time.task_runner
 import airflow.sdk.plugins_manager
 import airflow.sdk.serde
-from airflow.dag_processing.processor import _parse_file_entrypoint
+from isobar_agent import parse
 
 
 def _run_task() -> None:
@@ -20,11 +20,12 @@ def _run_task() -> None:
     main()
 
 
-TARGETS = {"task": _run_task, "parse": _parse_file_entrypoint}
+TARGETS = {"task": _run_task, "parse": parse.run}
 
 
 def preload() -> None:
     """Warms what tasks and parses use, beyond the imports above."""
+    parse.warm()
 
 
 def enter(target: str, fds: list[int]) -> None:

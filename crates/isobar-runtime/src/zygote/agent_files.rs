@@ -19,6 +19,11 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../../../../python/isobar_agent/descendants.py"),
     ),
     ("preload.py", include_str!("../../../../python/isobar_agent/preload.py")),
+    ("parse.py", include_str!("../../../../python/isobar_agent/parse.py")),
+    (
+        "sample_dag.py",
+        include_str!("../../../../python/isobar_agent/sample_dag.py"),
+    ),
 ];
 
 /// Writes the agent below `under`, in a folder named for its contents, and gives that folder for
