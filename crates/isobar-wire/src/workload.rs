@@ -36,4 +36,7 @@ pub struct WorkloadEnded {
     pub identity: TaskIdentity,
     /// What went wrong, none where the executor saw nothing wrong.
     pub failure: Option<String>,
+    /// Whether its process died before its callbacks could run, so that the dag-processor must run them.
+    #[serde(default)]
+    pub callbacks_lost: bool,
 }

@@ -64,7 +64,7 @@ mod tests {
         let bytes: &[u8] = b"one\n\ntwo\r\nrest";
         for cut in 0..bytes.len() {
             lines.0.lock().unwrap().clear();
-            let socket = bytes[..cut].chain(&bytes[cut..]);
+            let socket = AsyncReadExt::chain(&bytes[..cut], &bytes[cut..]);
             pump(socket, Stream::Stdout, &lines).await;
             assert_eq!(*lines.0.lock().unwrap(), ["one", "", "two\r", "rest"]);
         }

@@ -9,7 +9,7 @@ use isobar_wire::execution::{Operation, Refusal, TaskEnd};
 use isobar_wire::messages::ToSupervisor;
 use serde_json::json;
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::pump::LineSink;
@@ -26,6 +26,8 @@ pub(super) struct Session {
     own_id: String,
     log: Mutex<TaskLog>,
     ending: Mutex<Ending>,
+    /// Told when the child first says that it ends.
+    pub(super) ends: Notify,
     more_logs: mpsc::UnboundedSender<UnixStream>,
     activity: AtomicU64,
     serving: AtomicBool,
@@ -59,6 +61,7 @@ impl Session {
             own_id,
             log: Mutex::new(log),
             ending: Mutex::default(),
+            ends: Notify::new(),
             more_logs,
             activity: AtomicU64::new(0),
             serving: AtomicBool::new(false),
@@ -138,6 +141,8 @@ impl Session {
                 let mut ending = self.ending();
                 ending.since.get_or_insert_with(Instant::now);
                 ending.at_exit = Some(end);
+                drop(ending);
+                self.ends.notify_one();
                 Reply::Body(None)
             }
             Request::Mask { value, name } => {
@@ -157,6 +162,7 @@ impl Session {
             ending.since.get_or_insert_with(Instant::now);
             ending.undelivered = Some(end.clone());
         }
+        self.ends.notify_one();
         let name = state_name(&end);
         match self.server.call(Operation::State(end)).await {
             Ok(_) => {

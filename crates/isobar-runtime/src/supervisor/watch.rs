@@ -93,6 +93,7 @@ pub(super) async fn watch(
                 heartbeats_over = true;
                 killing.begin(verdict, &child, timers).await;
             }
+            () = session.ends.notified() => {}
             () = cancel.cancelled(), if killing.why.is_none() => {
                 killing.begin(Killed::Cancelled, &child, timers).await;
             }

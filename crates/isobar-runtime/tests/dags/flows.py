@@ -16,10 +16,13 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 class Killable(BaseOperator):
     def execute(self, context):
         print("killable is up", flush=True)
-        time.sleep(60)
+        while not getattr(self, "stopped", False):
+            time.sleep(0.05)
+        raise AirflowException("stopped")
 
     def on_kill(self):
         print("on_kill ran", flush=True)
+        self.stopped = True
 
 
 class Never(BaseSensorOperator):
@@ -88,8 +91,8 @@ with DAG(
         os.kill(os.getpid(), signal.SIGKILL)
 
     @task
-    def segfault():
-        os.kill(os.getpid(), signal.SIGSEGV)
+    def crash():
+        os.abort()
 
     @task(execution_timeout=timedelta(seconds=0.3))
     def too_long():
@@ -174,7 +177,7 @@ with DAG(
         os.write(0, b"\xff\xff\xff\xff garbage")
         time.sleep(60)
 
-    noop() >> [value(), boom(), give_up(), skip(), sys_exit(), os_exit(), os_exit_well(), killed(), segfault()]
+    noop() >> [value(), boom(), give_up(), skip(), sys_exit(), os_exit(), os_exit_well(), killed(), crash()]
     [too_long(), outlet(), outputs(), secrets(), not_a_number(), big(), slow(), stubborn(), lingering()]
     [leaves_a_process(), store(), environment(), garbage()]
 

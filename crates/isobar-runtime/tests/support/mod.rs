@@ -16,7 +16,9 @@ use isobar_runtime::zygote::{Launch, PythonSpec, Zygote, install_agent};
 use isobar_wire::execution::TaskIdentity;
 use isobar_wire::frames::DEFAULT_FRAME_LIMIT;
 use isobar_wire::workload::Workload;
-pub use memory_api::{MemoryApi, World};
+pub use memory_api::MemoryApi;
+#[allow(unused_imports, reason = "each test file uses its part")]
+pub use memory_api::World;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -69,6 +71,9 @@ pub fn spec(home: &Path) -> PythonSpec {
         start_timeout: Duration::from_secs(120),
     }
 }
+
+/// Longer than any task here takes.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A team with a warm zygote and a log folder.
 pub struct Team {
