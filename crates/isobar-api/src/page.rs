@@ -26,8 +26,14 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; c
 pub(crate) fn routes() -> Router<AppState> {
     Router::new()
         .route("/", get(page))
-        .route("/isobar/page.js", get(|| asset("text/javascript", include_str!("page/page.js"))))
-        .route("/isobar/page.css", get(|| asset("text/css", include_str!("page/page.css"))))
+        .route(
+            "/isobar/page.js",
+            get(|| asset("text/javascript", include_str!("page/page.js"))),
+        )
+        .route(
+            "/isobar/page.css",
+            get(|| asset("text/css", include_str!("page/page.css"))),
+        )
         .route("/isobar/overview", get(teams_at_a_glance))
 }
 
@@ -47,10 +53,18 @@ async fn teams_at_a_glance(State(state): State<AppState>, Caller(person): Caller
     let directory = state.auth.directory();
     let mut teams = Vec::new();
     for team in directory.all().iter() {
-        let Some(scope) = person.act(team.id, Resource::Dag, Action::Read) else { continue };
+        let Some(scope) = person.act(team.id, Resource::Dag, Action::Read) else {
+            continue;
+        };
         let glance = async { overview::of_team(&mut state.store.read().await?, scope).await };
         match glance.await {
-            Ok(found) => teams.push(shown(&person, &team.name, person.home() == Some(team.id), team.id, &found)),
+            Ok(found) => teams.push(shown(
+                &person,
+                &team.name,
+                person.home() == Some(team.id),
+                team.id,
+                &found,
+            )),
             Err(error) => {
                 tracing::error!(%error, team = %team.name, "the overview of a team cannot be read");
                 let detail = json!({ "detail": "The metadata database cannot be read" });

@@ -22,7 +22,7 @@ pub struct AppState {
     /// What the Task Execution API means.
     pub execution: Arc<dyn ExecutionApi>,
     /// The key under which the teams' data keys are sealed.
-    pub master_key: MasterKey,
+    pub master_key: Arc<MasterKey>,
     /// The address under which people reach this server.
     pub base_url: String,
     /// The most rows of one page; a larger `limit` becomes this.
@@ -45,7 +45,7 @@ impl AppState {
         store: Store,
         auth: Auth,
         execution: Arc<dyn ExecutionApi>,
-        master_key: MasterKey,
+        master_key: Arc<MasterKey>,
         org: &OrgScope,
         config: &Config,
     ) -> Self {

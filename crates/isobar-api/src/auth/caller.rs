@@ -26,7 +26,11 @@ pub struct NotRecognised {
 impl IntoResponse for NotRecognised {
     fn into_response(self) -> Response {
         // Airflow: no credentials is 401 "Not authenticated", bad ones 401 "Invalid JWT token".
-        let detail = if self.had_token { "Invalid JWT token" } else { "Not authenticated" };
+        let detail = if self.had_token {
+            "Invalid JWT token"
+        } else {
+            "Not authenticated"
+        };
         let body = axum::Json(json!({ "detail": detail }));
         (StatusCode::UNAUTHORIZED, [("www-authenticate", "Bearer")], body).into_response()
     }
@@ -46,14 +50,22 @@ impl FromRequestParts<AppState> for Caller {
 
 /// The token that the request carries; a bearer token wins over a cookie.
 pub(super) fn token_of(headers: &HeaderMap) -> Option<&str> {
-    let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
-        let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
-    });
+    let bearer = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+        });
     bearer.or_else(|| {
-        headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|line| line.split(';')).find_map(|pair| {
-            let (name, value) = pair.trim().split_once('=')?;
-            (name == SESSION_COOKIE && !value.is_empty()).then_some(value)
-        })
+        headers
+            .get_all(COOKIE)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|line| line.split(';'))
+            .find_map(|pair| {
+                let (name, value) = pair.trim().split_once('=')?;
+                (name == SESSION_COOKIE && !value.is_empty()).then_some(value)
+            })
     })
 }

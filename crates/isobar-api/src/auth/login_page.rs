@@ -30,7 +30,11 @@ pub(super) async fn submit(State(state): State<AppState>, body: Bytes) -> Respon
     let lifetime = state.auth.lifetimes().user;
     match state.auth.login(&field("username"), &field("password"), lifetime) {
         Ok(token) => {
-            let secure = if state.base_url.starts_with("https:") { "; Secure" } else { "" };
+            let secure = if state.base_url.starts_with("https:") {
+                "; Secure"
+            } else {
+                ""
+            };
             let age = lifetime.as_secs();
             let cookie = format!("{SESSION_COOKIE}={token}; Path=/; HttpOnly; SameSite=Lax; Max-Age={age}{secure}");
             (StatusCode::SEE_OTHER, [(SET_COOKIE, cookie), (LOCATION, next)]).into_response()
@@ -45,7 +49,11 @@ pub(super) async fn logout(State(state): State<AppState>, headers: HeaderMap) ->
         state.auth.revoke(token);
     }
     let cookie = format!("{SESSION_COOKIE}=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0");
-    (StatusCode::SEE_OTHER, [(SET_COOKIE, cookie), (LOCATION, "/auth/login".to_owned())]).into_response()
+    (
+        StatusCode::SEE_OTHER,
+        [(SET_COOKIE, cookie), (LOCATION, "/auth/login".to_owned())],
+    )
+        .into_response()
 }
 
 fn page(state: &AppState, status: StatusCode, error: &str, next: &str) -> Response {
@@ -59,7 +67,9 @@ fn page(state: &AppState, status: StatusCode, error: &str, next: &str) -> Respon
 /// Where to go after the login: a path of this server, never another host.
 fn local_path(next: Option<&str>) -> String {
     match next {
-        Some(path) if path.starts_with('/') && !path.starts_with("//") && !path.contains(['\\', '\r', '\n']) => path.to_owned(),
+        Some(path) if path.starts_with('/') && !path.starts_with("//") && !path.contains(['\\', '\r', '\n']) => {
+            path.to_owned()
+        }
         _ => "/".to_owned(),
     }
 }
@@ -69,7 +79,10 @@ pub(super) fn form_field(body: &[u8], name: &str) -> Option<String> {
     body.split(|byte| *byte == b'&').find_map(|pair| {
         let equals = pair.iter().position(|byte| *byte == b'=')?;
         let decode = |part: &[u8]| {
-            let spaced: Vec<u8> = part.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+            let spaced: Vec<u8> = part
+                .iter()
+                .map(|byte| if *byte == b'+' { b' ' } else { *byte })
+                .collect();
             percent_decode(&spaced).decode_utf8_lossy().into_owned()
         };
         (decode(&pair[..equals]) == name).then(|| decode(&pair[equals + 1..]))
@@ -78,7 +91,11 @@ pub(super) fn form_field(body: &[u8], name: &str) -> Option<String> {
 
 /// Text made safe for HTML, attributes included.
 pub(crate) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('\'', "&#39;")
 }
 
 #[cfg(test)]
@@ -87,7 +104,13 @@ mod tests {
 
     #[test]
     fn a_login_never_leads_to_another_host() {
-        for evil in ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "/a\r\nX: y"] {
+        for evil in [
+            "//evil.example",
+            "https://evil.example",
+            "/\\evil.example",
+            "javascript:alert(1)",
+            "/a\r\nX: y",
+        ] {
             assert_eq!(local_path(Some(evil)), "/", "{evil}");
         }
         assert_eq!(local_path(Some("/teams/a?x=1")), "/teams/a?x=1");
@@ -95,7 +118,10 @@ mod tests {
 
     #[test]
     fn form_fields_are_decoded() {
-        assert_eq!(form_field(b"username=a%40b&password=p+w%2B", "password").as_deref(), Some("p w+"));
+        assert_eq!(
+            form_field(b"username=a%40b&password=p+w%2B", "password").as_deref(),
+            Some("p w+")
+        );
         assert_eq!(form_field(b"username=a", "password"), None);
     }
 }

@@ -24,7 +24,11 @@ struct Credentials {
 
 /// `POST /auth/token`
 pub(super) async fn create(State(state): State<AppState>, headers: HeaderMap, body: Bytes) -> Response {
-    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("").to_ascii_lowercase();
+    let kind = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("")
+        .to_ascii_lowercase();
     let credentials = if kind.starts_with("application/json") {
         serde_json::from_slice::<Credentials>(&body).map_err(|_| ())
     } else if kind.starts_with("application/x-www-form-urlencoded") {
@@ -37,12 +41,19 @@ pub(super) async fn create(State(state): State<AppState>, headers: HeaderMap, bo
 
 /// `POST /auth/token/cli`
 pub(super) async fn create_for_cli(State(state): State<AppState>, body: Bytes) -> Response {
-    answer(&state, serde_json::from_slice(&body).map_err(|_| ()), state.auth.lifetimes().cli)
+    answer(
+        &state,
+        serde_json::from_slice(&body).map_err(|_| ()),
+        state.auth.lifetimes().cli,
+    )
 }
 
 /// `GET /auth/token`: open in Airflow when everybody is an admin; there is no such mode here.
 pub(super) async fn without_credentials() -> Response {
-    refuse(StatusCode::FORBIDDEN, "This method is only allowed if ``[core] simple_auth_manager_all_admins`` is True")
+    refuse(
+        StatusCode::FORBIDDEN,
+        "This method is only allowed if ``[core] simple_auth_manager_all_admins`` is True",
+    )
 }
 
 fn answer(state: &AppState, credentials: Result<Credentials, ()>, lifetime: Duration) -> Response {
@@ -58,7 +69,10 @@ fn answer(state: &AppState, credentials: Result<Credentials, ()>, lifetime: Dura
 
 fn from_form(body: &[u8]) -> Credentials {
     let field = |name: &str| super::login_page::form_field(body, name).unwrap_or_default();
-    Credentials { username: field("username"), password: field("password") }
+    Credentials {
+        username: field("username"),
+        password: field("password"),
+    }
 }
 
 fn refuse(status: StatusCode, detail: &str) -> Response {

@@ -1,0 +1,87 @@
+//! A client that talks to the router without a network.
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use crate::support::World;
+
+pub struct Client {
+    router: Router,
+    token: Option<String>,
+}
+
+pub struct Got {
+    pub status: StatusCode,
+    pub body: Vec<u8>,
+}
+
+#[expect(dead_code, reason = "each test file uses its part")]
+impl Got {
+    pub fn json(&self, expected: StatusCode) -> Value {
+        let text = String::from_utf8_lossy(&self.body);
+        assert_eq!(self.status, expected, "{text}");
+        if self.body.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&self.body).unwrap()
+        }
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+#[expect(dead_code, reason = "each test file uses its part")]
+impl Client {
+    pub fn anonymous(world: &World) -> Self {
+        Self {
+            router: isobar_api::router(world.state.clone()),
+            token: None,
+        }
+    }
+
+    pub async fn login(world: &World, name: &str) -> Self {
+        let mut client = Self::anonymous(world);
+        let credentials = json!({"username": name, "password": name});
+        let token = client.post("/auth/token", credentials).await.json(StatusCode::CREATED);
+        client.token = token["access_token"].as_str().map(str::to_owned);
+        client
+    }
+
+    pub async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Got {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", "application/json");
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
+        let response = self.router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+        Got {
+            status: response.status(),
+            body: response.into_body().collect().await.unwrap().to_bytes().to_vec(),
+        }
+    }
+
+    pub async fn get(&self, path: &str) -> Got {
+        self.send(Method::GET, path, None).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Got {
+        self.send(Method::POST, path, Some(body)).await
+    }
+
+    pub async fn patch(&self, path: &str, body: Value) -> Got {
+        self.send(Method::PATCH, path, Some(body)).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Got {
+        self.send(Method::DELETE, path, None).await
+    }
+}
