@@ -29,7 +29,7 @@ mod tree;
 mod wording;
 
 pub use auth::{Auth, AuthManagerKind, OrgRole, TeamRole, User};
-pub use load::{Loaded, find_file, load};
+pub use load::{Loaded, find_file, load, process_environment};
 pub use problem::{Origin, Problem, Problems};
 pub use secret::Secret;
 pub use seeds::{Connection, Pool, Variable};

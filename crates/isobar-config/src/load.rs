@@ -44,6 +44,14 @@ pub fn find_file(environment: &BTreeMap<String, String>, current_folder: &Path) 
     std::iter::once(here).chain(in_home).find(|path| path.is_file())
 }
 
+/// The environment of this process, for [`load`] and [`find_file`]. What is not UTF-8 cannot be a setting and is left out.
+#[must_use]
+pub fn process_environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)))
+        .collect()
+}
+
 /// Reads a configuration: the file with what it includes, then `environment` over it (rules 6 and 7).
 ///
 /// Runs the commands of `_cmd` keys. Checks that folders exist; makes none.

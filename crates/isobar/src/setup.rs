@@ -1,6 +1,5 @@
 //! What every command stands on: the configuration, the store, the teams, the keys.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
@@ -26,7 +25,7 @@ pub(crate) struct Deployment {
 
 /// Reads and checks the configuration; warnings go to standard error.
 pub(crate) fn load(file: Option<&Path>) -> anyhow::Result<Loaded> {
-    let environment: BTreeMap<String, String> = std::env::vars().collect();
+    let environment = isobar_config::process_environment();
     let here = std::env::current_dir().context("the current folder cannot be read")?;
     let found = file
         .map(Path::to_owned)
