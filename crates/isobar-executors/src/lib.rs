@@ -7,7 +7,7 @@ mod local;
 
 use isobar_wire::execution::TaskIdentity;
 use isobar_wire::workload::{Workload, WorkloadEnded};
-pub use local::{LocalExecutor, RunTask, Running};
+pub use local::{LocalExecutor, RunEnded, RunTask, Running};
 use tokio::sync::mpsc;
 
 /// Where executors report how workloads ended.
@@ -20,6 +20,9 @@ pub trait Executor: Send + Sync + 'static {
 
     /// Stops a workload, waiting or running: its process is asked to end, then killed. One that is not here is no error.
     fn cancel(&self, task: &TaskIdentity);
+
+    /// Stops all it holds: this process is ending.
+    fn cancel_all(&self);
 
     /// How many workloads it runs at a time; none is without bound.
     fn slots(&self) -> Option<u32>;

@@ -13,8 +13,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Executor, Reports};
 
-/// A workload that is being run; answers what went wrong, none where nothing did.
-pub type Running<'a> = Pin<Box<dyn Future<Output = Option<String>> + Send + 'a>>;
+/// How one run of a workload ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunEnded {
+    /// What went wrong with its process, none where nothing did.
+    pub failure: Option<String>,
+    /// Whether the process died before its callbacks could run.
+    pub callbacks_lost: bool,
+}
+
+/// A workload that is being run.
+pub type Running<'a> = Pin<Box<dyn Future<Output = RunEnded> + Send + 'a>>;
 
 /// Runs one workload to its end, whatever happens. Cancelled, it ends the process and then returns.
 pub trait RunTask: Send + Sync + 'static {
@@ -75,14 +84,18 @@ impl Hands {
             };
             let (runner, held, reports) = (Arc::clone(&self.runner), Arc::clone(&self.held), self.reports.clone());
             tokio::spawn(async move {
-                let failure = match slot {
+                let ended = match slot {
                     Some(_slot) => runner.run(&workload, cancel).await,
-                    None => Some("it was cancelled before it started".to_owned()),
+                    None => RunEnded {
+                        failure: Some("it was cancelled before it started".to_owned()),
+                        callbacks_lost: false,
+                    },
                 };
                 lock(&held).remove(&(workload.identity.ti_id, workload.identity.dispatch));
                 let _ = reports.send(WorkloadEnded {
                     identity: workload.identity,
-                    failure,
+                    failure: ended.failure,
+                    callbacks_lost: ended.callbacks_lost,
                 });
             });
         }
@@ -104,6 +117,10 @@ impl Executor for LocalExecutor {
         if let Some(cancel) = lock(&self.held).get(&(task.ti_id, task.dispatch)) {
             cancel.cancel();
         }
+    }
+
+    fn cancel_all(&self) {
+        lock(&self.held).values().for_each(CancellationToken::cancel);
     }
 
     fn slots(&self) -> Option<u32> {
@@ -135,9 +152,13 @@ mod tests {
         fn run<'a>(&'a self, workload: &'a Workload, cancel: CancellationToken) -> Running<'a> {
             Box::pin(async move {
                 let _ = self.started.send(workload.identity.task_id.to_string());
-                tokio::select! {
+                let failure = tokio::select! {
                     () = self.end.notified() => None,
                     () = cancel.cancelled() => Some("cancelled".to_owned()),
+                };
+                RunEnded {
+                    failure,
+                    callbacks_lost: false,
                 }
             })
         }

@@ -6,7 +6,7 @@ use isobar_store::callbacks;
 use isobar_store::loading;
 use isobar_store::runs::{self, Run};
 use isobar_store::task_instances::{self, TaskInstance};
-use isobar_store::transitions::{Ended, EndedTask, TaskWrite, lost, put_back};
+use isobar_store::transitions::{Ended, TaskWrite, lost, put_back};
 use isobar_store::{Store, StoreError};
 use isobar_wire::execution::TaskIdentity;
 use isobar_wire::workload::WorkloadEnded;
@@ -48,7 +48,45 @@ pub(crate) async fn take_reports(
         if !ended {
             let reason = report.failure.as_deref().unwrap_or("its process ended without a word");
             fail_if_held(store, setting, identity, reason).await?;
+        } else if report.callbacks_lost {
+            let reason = report.failure.as_deref().unwrap_or("its process was killed");
+            call_back_instead(store, setting, identity, reason).await?;
         }
+    }
+    Ok(())
+}
+
+/// The task's end was written, but its process died before it could run its callbacks: the dag-processor runs them.
+async fn call_back_instead(
+    store: &Store,
+    setting: &Setting,
+    identity: &TaskIdentity,
+    reason: &str,
+) -> Result<(), StoreError> {
+    let scope = setting.org.team(identity.team);
+    let mut tx = store.read().await?;
+    let ti = task_instances::get(&mut tx, scope, &run_key(identity), &task_key(identity)).await?;
+    let run = runs::get(&mut tx, scope, &run_key(identity)).await?;
+    let (Some(mut ti), Some(run)) = (ti, run) else {
+        return Ok(());
+    };
+    // A retry has a new id: the callback is that of the try that ended.
+    let state = match ti.state {
+        Some(TaskState::Failed) if ti.id == identity.ti_id => TaskState::Failed,
+        Some(TaskState::UpForRetry) => TaskState::UpForRetry,
+        _ => return Ok(()),
+    };
+    ti.id = identity.ti_id;
+    let version = version_of(&mut tx, setting, &ti).await?;
+    let dag = loading::dag(&mut tx, scope, &ti.dag_id).await?;
+    drop(tx);
+    if let (Some(version), Some(dag)) = (version, dag)
+        && version.wants_callback(&ti.task_id, state == TaskState::UpForRetry)
+    {
+        let request = task_callback(&ti, &run, &dag.bundle, &dag.rel_path, state, reason);
+        let mut tx = store.begin().await?;
+        callbacks::add(&mut tx, scope, &dag.bundle, &dag.rel_path, &request, Timestamp::now()).await?;
+        tx.commit().await?;
     }
     Ok(())
 }
@@ -90,7 +128,7 @@ async fn fail_if_held(
         && version.wants_callback(&ti.task_id, end.state() == TaskState::UpForRetry)
         && let Some(dag) = loading::dag(&mut tx, scope, &ti.dag_id).await?
     {
-        let request = task_callback(&done, run, &dag.bundle, &dag.rel_path, end.state(), reason);
+        let request = task_callback(&done.before, run, &dag.bundle, &dag.rel_path, end.state(), reason);
         callbacks::add(&mut tx, scope, &dag.bundle, &dag.rel_path, &request, now).await?;
     }
     tx.commit().await
@@ -229,8 +267,7 @@ fn task_key(identity: &TaskIdentity) -> TaskKey {
 }
 
 /// What a parse child needs to run a task's own callback.
-fn task_callback(done: &EndedTask, run: &Run, bundle: &str, rel_path: &str, state: TaskState, reason: &str) -> Value {
-    let ti = &done.before;
+fn task_callback(ti: &TaskInstance, run: &Run, bundle: &str, rel_path: &str, state: TaskState, reason: &str) -> Value {
     json!({
         "type": "TaskCallbackRequest",
         "filepath": rel_path,

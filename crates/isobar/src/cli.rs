@@ -34,6 +34,10 @@ pub(crate) enum Command {
     },
     /// Check a whole deployment and say what to change.
     Doctor,
+    /// Run everything in one process.
+    Standalone,
+    /// Schedule and run tasks, without the HTTP door (PostgreSQL only).
+    Scheduler,
     /// Serve the REST API, the Task Execution API and the first page (PostgreSQL only).
     ApiServer,
 }

@@ -6,9 +6,12 @@ mod config;
 mod db;
 mod doctor;
 mod logging;
+mod scheduler;
 mod seeds;
 mod setup;
+mod standalone;
 mod stop;
+mod team_side;
 mod teams;
 
 use std::process::ExitCode;
@@ -56,5 +59,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Teams { action } => teams::run(file, &action).await,
         Command::Doctor => doctor::run(file).await,
         Command::ApiServer => api_server::run(file).await,
+        Command::Scheduler => scheduler::run(file).await,
+        Command::Standalone => standalone::run(file).await,
     }
 }

@@ -79,18 +79,26 @@ async fn make_environments(config: &Config, store: &Store, org: &OrgScope) -> an
             continue;
         };
         let spec = EnvironmentSpec::from_config(config, team, row.id, DEFAULT_UID_BASE)?;
-        let name = team.name.clone();
-        let made =
-            tokio::task::spawn_blocking(move || environment::apply(&spec, &mut |line| println!("  {name}: {line}")))
-                .await
-                .context("making an environment was cut short")?
-                .with_context(|| format!("team `{}`", team.name))?;
+        let made = tokio::task::spawn_blocking(move || environment::apply(&spec, &mut |line| say(line)))
+            .await
+            .context("making an environment was cut short")?
+            .with_context(|| format!("team `{}`", team.name))?;
         println!(
             "ready    {}: Python {}, Airflow {}",
             team.name, made.python_version, made.airflow_version
         );
     }
     Ok(())
+}
+
+/// Shows an installer's line, unless it only lists one more package.
+fn say(line: &str) {
+    let listed = line
+        .split_once(": ")
+        .is_some_and(|(_, rest)| rest.trim_start().starts_with(['+', '-', '~']));
+    if !listed {
+        println!("  {line}");
+    }
 }
 
 async fn revoke_tokens(config: &Config, org: &OrgScope, team: &str) -> anyhow::Result<ExitCode> {

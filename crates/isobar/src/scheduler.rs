@@ -1,0 +1,85 @@
+//! `isobar scheduler`: scheduling, dag-processors and executors, without the HTTP door. PostgreSQL only.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::bail;
+use isobar_execution::Execution;
+use isobar_scheduler::{Scheduler, Setting};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::api_server::{execution, follow_teams};
+use crate::setup::{self, Deployment};
+use crate::team_side::TeamSides;
+
+pub(crate) async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
+    crate::logging::start();
+    let config = setup::load(file)?.config;
+    if config.database.is_sqlite() {
+        bail!(
+            "`scheduler` and `api-server` apart need PostgreSQL\n  hint: set `database.url`, or run `isobar standalone`"
+        );
+    }
+    let deployment = setup::open(config).await?;
+    let execution = execution(&deployment);
+    follow_teams(&deployment);
+    let working = Working::start(&deployment, &execution)?;
+    crate::stop::requested().await;
+    working.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A scheduler at work, with the team sides that it serves.
+pub(crate) struct Working {
+    shutdown: CancellationToken,
+    scheduling: tokio::task::JoinHandle<()>,
+    sides: TeamSides,
+}
+
+impl Working {
+    /// Starts both; nothing of it is waited for.
+    pub(crate) fn start(deployment: &Deployment, execution: &Arc<Execution>) -> anyhow::Result<Self> {
+        if let Err(error) = isobar_runtime::sandbox::hide_own_memory() {
+            tracing::warn!(%error, "this process cannot hide its memory from others of its user");
+        }
+        let config = &deployment.config;
+        let (reports, reported) = mpsc::unbounded_channel();
+        let teams = deployment.directory.all();
+        let (sides, teams) = TeamSides::start(config, &teams, execution, deployment.store.signals(), &reports)?;
+        let setting = Setting {
+            org: deployment.org.clone(),
+            holder: format!("{}-{}", std::process::id(), uuid::Uuid::new_v4()),
+            alone: config.database.is_sqlite(),
+            teams,
+            parallelism: config.core.parallelism,
+            heartbeat_timeout: config.tasks.heartbeat_timeout,
+            lease: config.scheduler.lease,
+            sweep_interval: config.scheduler.sweep_interval,
+        };
+        let scheduler = Scheduler::new(deployment.store.clone(), setting, reported);
+        let shutdown = CancellationToken::new();
+        let asked = shutdown.clone();
+        let scheduling = tokio::spawn(async move {
+            // The executors report as long as this lives.
+            let _reports = reports;
+            if let Err(error) = scheduler.run(asked).await {
+                tracing::error!(%error, "the scheduler ended");
+            }
+        });
+        Ok(Self {
+            shutdown,
+            scheduling,
+            sides,
+        })
+    }
+
+    /// Stops scheduling, then the tasks, then the zygotes.
+    pub(crate) async fn stop(self) {
+        tracing::info!("stopping");
+        self.shutdown.cancel();
+        let _ = self.scheduling.await;
+        self.sides.stop().await;
+    }
+}

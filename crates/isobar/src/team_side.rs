@@ -1,0 +1,329 @@
+//! The team side of every team that this process serves: its Python, its zygote, its dag-processor, its local executors.
+//!
+//! All of it starts in the background: a server answers before the first environment is looked at, and one team's broken
+//! environment keeps no other team waiting.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use isobar_auth::KnownTeam;
+use isobar_config::{Config, ExecutorKind, Team};
+use isobar_execution::Execution;
+use isobar_executors::{Executor, LocalExecutor, Reports, RunEnded, RunTask, Running};
+use isobar_runtime::environment::{self, EnvironmentSpec, TeamPython, team_python};
+use isobar_runtime::masker::MaskerConfig;
+use isobar_runtime::processor::{DagProcessor, ProcessorSpec};
+use isobar_runtime::sandbox::{DEFAULT_UID_BASE, Launcher};
+use isobar_runtime::supervisor::{Supervisor, SupervisorConfig, Timers};
+use isobar_runtime::zygote::Zygote;
+use isobar_scheduler::TeamSetting;
+use isobar_store::signals::Signals;
+use isobar_wire::agent::AgentApi;
+use isobar_wire::execution::ExecutionApi;
+use isobar_wire::wake::Wake;
+use isobar_wire::workload::Workload;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Pause before a zygote that ended or did not start is started again, growing to the second.
+const RESTART_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+/// How long running tasks may take to end when the server is asked to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The team sides of this process.
+pub(crate) struct TeamSides {
+    stop: CancellationToken,
+    tracker: TaskTracker,
+    executors: Vec<Arc<dyn Executor>>,
+}
+
+/// What all team sides share.
+#[derive(Clone)]
+struct Ground {
+    config: Arc<Config>,
+    execution: Arc<Execution>,
+    signals: Signals,
+    stop: CancellationToken,
+}
+
+impl TeamSides {
+    /// Starts the team side of each team; answers what the scheduler needs of them.
+    pub(crate) fn start(
+        config: &Config,
+        teams: &[KnownTeam],
+        execution: &Arc<Execution>,
+        signals: &Signals,
+        reports: &Reports,
+    ) -> anyhow::Result<(Self, HashMap<isobar_model::TeamId, TeamSetting>)> {
+        let launcher = Launcher::this_binary()?;
+        let supervisor = Supervisor::new(
+            Arc::clone(execution) as Arc<dyn ExecutionApi>,
+            supervisor_config(config)?,
+        );
+        let ground = Ground {
+            config: Arc::new(config.clone()),
+            execution: Arc::clone(execution),
+            signals: signals.clone(),
+            stop: CancellationToken::new(),
+        };
+        let tracker = TaskTracker::new();
+        let (mut settings, mut all_executors) = (HashMap::new(), Vec::new());
+        for known in teams {
+            let Some(team) = config.team(known.name.as_str()) else {
+                continue;
+            };
+            let (zygotes, zygote) = watch::channel(None);
+            let executors = executors(team, &supervisor, &zygote, reports);
+            all_executors.extend(executors.values().cloned());
+            settings.insert(
+                known.id,
+                TeamSetting {
+                    name: known.name.clone(),
+                    config: team.clone(),
+                    executors,
+                },
+            );
+            let (ground, launcher, known, team) = (ground.clone(), launcher.clone(), known.clone(), team.clone());
+            tracker.spawn(async move { ground.keep(&team, &known, &launcher, &zygotes).await });
+        }
+        tracker.close();
+        let sides = Self {
+            stop: ground.stop,
+            tracker,
+            executors: all_executors,
+        };
+        Ok((sides, settings))
+    }
+
+    /// Ends everything: running tasks are asked to end, then zygotes kill what is left.
+    pub(crate) async fn stop(self) {
+        for executor in &self.executors {
+            executor.cancel_all();
+        }
+        let _ = tokio::time::timeout(STOP_PATIENCE, async {
+            while self.executors.iter().any(|executor| executor.held() > 0) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+        self.stop.cancel();
+        self.tracker.wait().await;
+    }
+}
+
+fn executors(
+    team: &Team,
+    supervisor: &Supervisor,
+    zygote: &watch::Receiver<Option<Zygote>>,
+    reports: &Reports,
+) -> HashMap<String, Arc<dyn Executor>> {
+    team.executors
+        .iter()
+        .map(|executor| {
+            let runner = Forks {
+                supervisor: supervisor.clone(),
+                zygote: zygote.clone(),
+            };
+            let made: Arc<dyn Executor> = match executor.kind {
+                ExecutorKind::Local => Arc::new(LocalExecutor::new(
+                    Arc::new(runner),
+                    executor.parallelism,
+                    reports.clone(),
+                )),
+            };
+            (executor.name.clone(), made)
+        })
+        .collect()
+}
+
+fn supervisor_config(config: &Config) -> anyhow::Result<SupervisorConfig> {
+    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").context("this host has no name")?;
+    let uid = nix::unistd::geteuid();
+    let unixname = nix::unistd::User::from_uid(uid)
+        .ok()
+        .flatten()
+        .map_or_else(|| uid.to_string(), |user| user.name);
+    Ok(SupervisorConfig {
+        base_log_folder: config.logging.folder.clone(),
+        hostname: hostname.trim().to_owned(),
+        unixname,
+        frame_limit: isobar_wire::frames::DEFAULT_FRAME_LIMIT,
+        masker: MaskerConfig {
+            hide_sensitive_names: config.core.hide_sensitive_var_conn_fields,
+            more_sensitive_names: config.core.sensitive_var_conn_names.clone(),
+            min_length: config.logging.min_length_masked_secret as usize,
+        },
+        timers: Timers {
+            heartbeat: config.tasks.heartbeat_interval,
+            overtime: config.tasks.success_overtime,
+            ..Timers::default()
+        },
+    })
+}
+
+/// Runs workloads as forks of the team's zygote.
+struct Forks {
+    supervisor: Supervisor,
+    zygote: watch::Receiver<Option<Zygote>>,
+}
+
+impl RunTask for Forks {
+    fn run<'a>(&'a self, workload: &'a Workload, cancel: CancellationToken) -> Running<'a> {
+        Box::pin(async move {
+            let mut zygote = self.zygote.clone();
+            let alive = zygote.wait_for(|zygote| zygote.as_ref().is_some_and(Zygote::is_alive));
+            let zygote = tokio::select! {
+                () = cancel.cancelled() => return failed("it was cancelled before it started"),
+                alive = alive => match alive {
+                    Ok(zygote) => zygote.clone(),
+                    Err(_) => return failed("the server is ending"),
+                },
+            };
+            let Some(zygote) = zygote else {
+                return failed("the team's Python is not running");
+            };
+            let ended = self.supervisor.run(&zygote, workload, cancel).await;
+            RunEnded {
+                failure: ended.failure,
+                callbacks_lost: ended.callbacks_lost,
+            }
+        })
+    }
+}
+
+fn failed(why: &str) -> RunEnded {
+    RunEnded {
+        failure: Some(why.to_owned()),
+        callbacks_lost: false,
+    }
+}
+
+impl Ground {
+    /// Keeps one team's zygote and dag-processor running until the server stops.
+    async fn keep(&self, team: &Team, known: &KnownTeam, launcher: &Launcher, zygotes: &watch::Sender<Option<Zygote>>) {
+        let Some(python) = self.python(team, known, launcher).await else {
+            return;
+        };
+        let processor = self.processor(team, known, &python, zygotes);
+        let listening = tokio::spawn(tell_of_callbacks(
+            self.signals.clone(),
+            known.id,
+            processor,
+            self.stop.clone(),
+        ));
+        let mut pause = RESTART_PAUSE.0;
+        loop {
+            let started = tokio::select! {
+                started = Zygote::start(&python.python) => started,
+                () = self.stop.cancelled() => break,
+            };
+            match started {
+                Ok(zygote) => {
+                    tracing::info!(team = %team.name, "the team's Python is ready");
+                    zygotes.send_replace(Some(zygote.clone()));
+                    let began = tokio::time::Instant::now();
+                    tokio::select! {
+                        () = zygote.gone() => {}
+                        () = self.stop.cancelled() => {
+                            zygotes.send_replace(None);
+                            zygote.shutdown().await;
+                            break;
+                        }
+                    }
+                    zygotes.send_replace(None);
+                    tracing::error!(team = %team.name, "the team's Python ended; it is started again");
+                    if began.elapsed() > RESTART_PAUSE.1 {
+                        pause = RESTART_PAUSE.0;
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(team = %team.name, %error, "the team's Python did not start; trying again")
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.stop.cancelled() => break,
+            }
+            pause = (pause * 2).min(RESTART_PAUSE.1);
+        }
+        let _ = listening.await;
+    }
+
+    /// The team's environment and walls, tried again until they are there: a person may be mending them.
+    async fn python(&self, team: &Team, known: &KnownTeam, launcher: &Launcher) -> Option<TeamPython> {
+        let mut pause = Duration::from_secs(5);
+        loop {
+            let (config, team, number, launcher) = (Arc::clone(&self.config), team.clone(), known.id, launcher.clone());
+            let name = team.name.clone();
+            let made = tokio::task::spawn_blocking(move || make_python(&config, &team, number, &launcher)).await;
+            let error = match made {
+                Ok(Ok(python)) => return Some(python),
+                Ok(Err(error)) => error,
+                Err(error) => error.into(),
+            };
+            tracing::error!(team = %name, error = format!("{error:#}"), "the team's environment is not ready; its Dags wait");
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.stop.cancelled() => return None,
+            }
+            pause = (pause * 2).min(Duration::from_secs(300));
+        }
+    }
+
+    fn processor(
+        &self,
+        team: &Team,
+        known: &KnownTeam,
+        python: &TeamPython,
+        zygotes: &watch::Sender<Option<Zygote>>,
+    ) -> DagProcessor {
+        let spec = ProcessorSpec::from_config(&self.config, team, known.id, &python.environment.fingerprint);
+        DagProcessor::start(
+            spec,
+            Arc::clone(&self.execution) as Arc<dyn ExecutionApi>,
+            Arc::clone(&self.execution) as Arc<dyn AgentApi>,
+            zygotes.subscribe(),
+        )
+    }
+}
+
+/// The environment as declared (installed where it is missing), and all that its zygote is started with.
+fn make_python(
+    config: &Config,
+    team: &Team,
+    number: isobar_model::TeamId,
+    launcher: &Launcher,
+) -> anyhow::Result<TeamPython> {
+    let spec = EnvironmentSpec::from_config(config, team, number, DEFAULT_UID_BASE)?;
+    if spec.python.venv.is_none() {
+        environment::apply(&spec, &mut |line| tracing::info!(team = %team.name, "{line}"))?;
+    }
+    Ok(team_python(config, team, number, DEFAULT_UID_BASE, launcher)?)
+}
+
+/// Tells the dag-processor when callbacks wait, and stops it with the server.
+async fn tell_of_callbacks(
+    signals: Signals,
+    team: isobar_model::TeamId,
+    processor: DagProcessor,
+    stop: CancellationToken,
+) {
+    use tokio::sync::broadcast::error::RecvError;
+    let mut hints = signals.subscribe();
+    loop {
+        let hint = tokio::select! {
+            hint = hints.recv() => hint,
+            () = stop.cancelled() => break,
+        };
+        match hint {
+            Ok(Wake::Callbacks(of)) if of != team => {}
+            Ok(Wake::Callbacks(_)) | Err(RecvError::Lagged(_)) => processor.look_for_callbacks(),
+            Ok(Wake::Events | Wake::Definitions) => {}
+            Err(RecvError::Closed) => break,
+        }
+    }
+    processor.stop().await;
+}
