@@ -23,13 +23,26 @@ def _run_task() -> None:
 TARGETS = {"task": _run_task, "parse": parse.run}
 
 
+# Where the logs of this process go. Setting up logging takes a third of a parse, so it is done once: a fork puts its
+# own log socket under this number.
+_log_fd: int | None = None
+
+
 def preload() -> None:
     """Warms what tasks and parses use, beyond the imports above."""
+    global _log_fd
     parse.warm()
+    _log_fd = os.open(os.devnull, os.O_WRONLY)
+    supervisor._configure_logs_over_json_channel(_log_fd)
 
 
 def enter(target: str, fds: list[int]) -> None:
     """Becomes the supervised process over the four descriptors; never returns."""
     requests, stdout, stderr = (socket.socket(fileno=fd) for fd in fds[:3])
-    supervisor._fork_main(requests, stdout, stderr, fds[3], TARGETS[target])
+    logs = fds[3]
+    if _log_fd is not None:
+        os.dup2(logs, _log_fd, inheritable=False)
+        os.close(logs)
+        logs = 0  # Airflow's word for: logging is set up
+    supervisor._fork_main(requests, stdout, stderr, logs, TARGETS[target])
     os._exit(124)

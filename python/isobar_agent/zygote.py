@@ -11,7 +11,7 @@ To the supervisor:
     {"event": "waiting"}                               another zygote of this team still holds the lock
     {"event": "ready", "pid": P, "airflow": "3.3.2", "seconds": 1.4}
     {"event": "forked", "id": N, "pid": P}             always before that child's "exit"
-    {"event": "exit", "pid": P, "code": C}             negative: killed by that signal
+    {"event": "exit", "pid": P, "code": C, "cpu": S}   negative: killed by that signal; processor seconds
     {"event": "refused", "id": N, "message": "..."}    the fork did not happen
 
 When the control socket closes, every descendant is killed, whatever session or process group it moved to, and only
@@ -158,14 +158,15 @@ class Zygote:
         """Reports ended children; orphans of theirs, which fall to this subreaper, are reaped silently."""
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
             if pid in self.children:
                 self.children.discard(pid)
-                tell(self.control, event="exit", pid=pid, code=os.waitstatus_to_exitcode(status))
+                code = os.waitstatus_to_exitcode(status)
+                tell(self.control, event="exit", pid=pid, code=code, cpu=usage.ru_utime + usage.ru_stime)
 
     def obey(self) -> bool:
         """Carries out one packet; false where the socket has closed."""

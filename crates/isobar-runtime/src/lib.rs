@@ -6,6 +6,7 @@
 pub mod channel;
 pub mod environment;
 pub mod masker;
+pub mod processor;
 pub mod sandbox;
 pub mod supervisor;
 pub mod tasklog;

@@ -29,7 +29,7 @@ pub use confine::{confine_and_exec, hide_own_memory};
 pub use error::SandboxError;
 pub use identity::{DEFAULT_UID_BASE, OsUser};
 pub use kernel::{Kernel, kernel};
-pub use prepare::{Grounds, prepare};
+pub use prepare::{Grounds, make_write_folders, prepare};
 pub use rehearse::rehearse;
 
 /// The environment variable that carries a [`Confinement`] to the launcher; it is gone after the exec.

@@ -41,9 +41,7 @@ pub fn prepare(team: &Team, user: Option<OsUser>, grounds: &Grounds) -> Result<C
     for folder in [&scratch].into_iter().chain(&folders) {
         make_private(name, folder, user)?;
     }
-    for folder in &team.write_folders {
-        make_writable(name, folder, user)?;
-    }
+    make_write_folders(team, user)?;
     let [home, tmp, airflow_home] = folders;
 
     let mut read: Vec<PathBuf> = team
@@ -72,6 +70,18 @@ pub fn prepare(team: &Team, user: Option<OsUser>, grounds: &Grounds) -> Result<C
         refuse_exposure(&confinement, &grounds.hidden)?;
     }
     Ok(confinement)
+}
+
+/// Makes the team's write folders and gives those that are new, or empty, to its user. Others may read them as far as
+/// their walls let them.
+///
+/// # Errors
+/// A folder that cannot be made, or that has contents and cannot be written by the team's user.
+pub fn make_write_folders(team: &Team, user: Option<OsUser>) -> Result<(), SandboxError> {
+    for folder in &team.write_folders {
+        make_writable(team.name.as_str(), folder, user)?;
+    }
+    Ok(())
 }
 
 /// Landlock has no rule that takes away, so what is hidden must not lie below what is open.

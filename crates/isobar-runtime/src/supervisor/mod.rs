@@ -85,6 +85,8 @@ pub struct Ended {
     pub failure: Option<String>,
     /// Whether the process died before its callbacks could run, so that another process must run them.
     pub callbacks_lost: bool,
+    /// The processor time that the process took.
+    pub cpu: Duration,
 }
 
 /// Runs tasks through the zygotes of their teams.
@@ -170,6 +172,7 @@ fn not_started(refusal: &Refusal) -> String {
 async fn settle(session: &Session, watched: &watch::Watched, should_retry: bool) -> Ended {
     let mut ended = Ended {
         exit: Some(watched.exit),
+        cpu: watched.cpu,
         ..Ended::default()
     };
     let (verdict, said_its_end) = {

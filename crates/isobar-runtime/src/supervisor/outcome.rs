@@ -119,7 +119,11 @@ mod tests {
     }
 
     fn died(exit: Exit) -> Watched {
-        Watched { exit, killed: None }
+        Watched {
+            exit,
+            cpu: std::time::Duration::ZERO,
+            killed: None,
+        }
     }
 
     fn failed() -> TaskEnd {
@@ -163,6 +167,7 @@ mod tests {
     fn a_disowned_try_reports_nothing() {
         let disowned = Watched {
             exit: Exit::Signal(15),
+            cpu: std::time::Duration::ZERO,
             killed: Some(Killed::Disowned),
         };
         assert_eq!(
@@ -178,6 +183,7 @@ mod tests {
         assert_eq!(fields, json!({"signal": -9, "signal_name": "SIGKILL"}));
         let cancelled = Watched {
             exit: Exit::Signal(9),
+            cpu: std::time::Duration::ZERO,
             killed: Some(Killed::Cancelled),
         };
         assert!(!describe(&cancelled, false).unwrap().1.contains("OOM"));

@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -21,12 +22,13 @@ use crate::tasklog::{Level, Stream};
 use crate::zygote::{Child, Exit, Sockets};
 
 /// How often a child that has ended is looked at for what it left in its sockets.
-const DRAIN_STEP: std::time::Duration = std::time::Duration::from_millis(20);
+const DRAIN_STEP: Duration = Duration::from_millis(20);
 
 /// How a child ended, and whether that was wanted.
 #[derive(Clone, Debug)]
 pub(super) struct Watched {
     pub(super) exit: Exit,
+    pub(super) cpu: Duration,
     pub(super) killed: Option<Killed>,
 }
 
@@ -131,6 +133,7 @@ pub(super) async fn watch(
     }
     Watched {
         exit,
+        cpu: child.cpu(),
         killed: killing.why,
     }
 }

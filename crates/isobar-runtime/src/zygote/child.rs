@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use nix::sys::signal::Signal;
@@ -93,8 +94,15 @@ pub struct Child {
 }
 
 enum ExitOf {
-    Running(oneshot::Receiver<Exit>),
-    Ended(Exit),
+    Running(oneshot::Receiver<Reaped>),
+    Ended(Reaped),
+}
+
+/// What is known of a child when it has been reaped.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reaped {
+    pub(super) exit: Exit,
+    pub(super) cpu: Duration,
 }
 
 impl Child {
@@ -102,7 +110,7 @@ impl Child {
         pid: i32,
         started_at: Timestamp,
         sockets: Sockets,
-        exit: oneshot::Receiver<Exit>,
+        exit: oneshot::Receiver<Reaped>,
         zygote: Zygote,
     ) -> Self {
         Self {
@@ -133,12 +141,24 @@ impl Child {
 
     /// Waits for the end. Cancel-safe, and answers again when asked again.
     pub async fn wait(&mut self) -> Exit {
-        let exit = match &mut self.exit {
-            ExitOf::Ended(exit) => return *exit,
-            ExitOf::Running(exit) => exit.await.unwrap_or(Exit::Lost),
+        let reaped = match &mut self.exit {
+            ExitOf::Ended(reaped) => return reaped.exit,
+            ExitOf::Running(reaped) => reaped.await.unwrap_or(Reaped {
+                exit: Exit::Lost,
+                cpu: Duration::ZERO,
+            }),
         };
-        self.exit = ExitOf::Ended(exit);
-        exit
+        self.exit = ExitOf::Ended(reaped);
+        reaped.exit
+    }
+
+    /// The processor time that it and those of its children that it waited for took; zero until it has ended.
+    #[must_use]
+    pub fn cpu(&self) -> Duration {
+        match &self.exit {
+            ExitOf::Running(_) => Duration::ZERO,
+            ExitOf::Ended(reaped) => reaped.cpu,
+        }
     }
 
     /// Signals the child's whole process group. Nothing happens where it has ended.

@@ -36,8 +36,8 @@ pub(super) enum Report {
     Ready { pid: i32, airflow: String, seconds: f64 },
     /// The fork asked for as `id` runs as `pid`.
     Forked { id: u64, pid: i32 },
-    /// A child ended; negative codes are signals.
-    Exit { pid: i32, code: i32 },
+    /// A child ended; negative codes are signals. `cpu` is in seconds.
+    Exit { pid: i32, code: i32, cpu: f64 },
     /// The fork asked for as `id` did not happen.
     Refused { id: u64, message: String },
 }

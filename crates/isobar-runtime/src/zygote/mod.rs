@@ -23,6 +23,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use agent_files::install_agent;
+use child::Reaped;
 pub(crate) use child::pair;
 pub use child::{Child, Exit, Sockets};
 use control::{Control, Order};
@@ -146,14 +147,14 @@ struct Shared {
 #[derive(Default)]
 struct State {
     forking: HashMap<u64, oneshot::Sender<Result<Forked, String>>>,
-    running: HashMap<i32, oneshot::Sender<Exit>>,
+    running: HashMap<i32, oneshot::Sender<Reaped>>,
     ended: bool,
 }
 
 struct Forked {
     pid: i32,
     started_at: Timestamp,
-    exit: oneshot::Receiver<Exit>,
+    exit: oneshot::Receiver<Reaped>,
 }
 
 impl Zygote {
@@ -267,13 +268,11 @@ impl Shared {
         }
     }
 
-    fn exited(&self, pid: i32, code: i32) {
+    fn exited(&self, pid: i32, code: i32, cpu: f64) {
         if let Some(tell) = self.state().running.remove(&pid) {
-            let _ = tell.send(if code < 0 {
-                Exit::Signal(-code)
-            } else {
-                Exit::Code(code)
-            });
+            let exit = if code < 0 { Exit::Signal(-code) } else { Exit::Code(code) };
+            let cpu = Duration::try_from_secs_f64(cpu).unwrap_or_default();
+            let _ = tell.send(Reaped { exit, cpu });
         }
     }
 

@@ -134,7 +134,7 @@ async fn listen(shared: Arc<Shared>, mut process: tokio::process::Child) {
         };
         match report {
             Ok(Some(Report::Forked { id, pid })) => shared.forked(id, pid),
-            Ok(Some(Report::Exit { pid, code })) => shared.exited(pid, code),
+            Ok(Some(Report::Exit { pid, code, cpu })) => shared.exited(pid, code, cpu),
             Ok(Some(Report::Refused { id, message })) => shared.refused(id, message),
             Ok(Some(Report::Ready { .. } | Report::Waiting)) => {}
             Ok(None) => {
