@@ -476,7 +476,9 @@ async fn a_thousand_files() {
     let before = cpu();
     let begun = Instant::now();
     let processor = world.start();
-    world.until("all files", |files| (files.len() == count as usize).then_some(())).await;
+    world
+        .until("all files", |files| (files.len() == count as usize).then_some(()))
+        .await;
     let seconds = begun.elapsed().as_secs_f64();
     let calls = world.memory.calls.load(Ordering::SeqCst);
     let after = cpu();
