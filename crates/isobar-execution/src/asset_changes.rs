@@ -108,6 +108,7 @@ fn direct_changes(name: &str, uri: &str, outlets: &Outlets, run: &Run) -> Vec<Ch
         extra,
         aliases: BTreeSet::new(),
         partition_key: key.map(str::to_owned).or_else(|| run.partition_key.clone()),
+        consumer_teams: None,
     };
     let emitted: Vec<Change> = outlets
         .outlet_events
@@ -159,6 +160,7 @@ fn alias_changes(outlets: &Outlets, run: &Run) -> Vec<Change> {
                 extra,
                 aliases: BTreeSet::new(),
                 partition_key: run.partition_key.clone(),
+                consumer_teams: None,
             })
             .aliases
             .insert(alias.to_owned());

@@ -110,7 +110,9 @@ pub async fn inactive_of_task(
             vals![scope.team(), dag_id, task_id],
         )
         .await?;
-    rows.iter().map(|row| Ok((row.text("name")?, row.text("uri")?))).collect()
+    rows.iter()
+        .map(|row| Ok((row.text("name")?, row.text("uri")?)))
+        .collect()
 }
 
 /// What produced an event.
@@ -138,6 +140,8 @@ pub struct Change {
     pub aliases: BTreeSet<String>,
     /// The partition.
     pub partition_key: Option<String>,
+    /// Globs of the teams that may consume it, where whoever reports the change restricts them (API-created events).
+    pub consumer_teams: Option<Vec<String>>,
 }
 
 /// A registered event.
@@ -315,6 +319,9 @@ async fn allowed_consumers(
     source: Option<&EventSource>,
     change: &Change,
 ) -> Result<Option<Value>, StoreError> {
+    if let Some(teams) = &change.consumer_teams {
+        return Ok(Some(json!(teams)));
+    }
     let Some(source) = source else { return Ok(None) };
     let row = tx
         .row(
@@ -495,4 +502,18 @@ pub async fn events_of(
         }
     }
     Ok(found)
+}
+
+/// How many events wait for a Dag's asset condition.
+///
+/// # Errors
+/// The database failed.
+pub async fn queued_for(tx: &mut Tx, scope: TeamScope, dag_id: &str) -> Result<i64, StoreError> {
+    let row = tx
+        .row(
+            "SELECT count(*) AS n FROM asset_queue WHERE team_no = $1 AND dag_id = $2",
+            vals![scope.team(), dag_id],
+        )
+        .await?;
+    row.map_or(Ok(0), |row| row.int("n"))
 }

@@ -3,6 +3,7 @@
 //! Floor 2. Every public function takes a scope (`TeamScope`, `ReadScope` or `OrgScope` of `isobar-auth`); the
 //! transaction type offers no way to run SQL outside this crate. See `ARCHITECTURE.md`, "Who owns what".
 
+pub mod asset_queue;
 pub mod assets;
 pub mod audit;
 pub mod callbacks;

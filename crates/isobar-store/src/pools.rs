@@ -31,7 +31,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    fn from_row(row: &Row) -> Result<Self, StoreError> {
+    pub(crate) fn from_row(row: &Row) -> Result<Self, StoreError> {
         Ok(Self {
             team: row.team("team_no")?,
             name: row.text("name")?,

@@ -4,6 +4,7 @@
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use isobar_auth::{MasterKey, TeamScope};
+use isobar_model::TeamId;
 
 use crate::db::vals;
 use crate::{StoreError, Tx};
@@ -46,7 +47,10 @@ pub async fn team_key(tx: &mut Tx, scope: TeamScope, master: &MasterKey) -> Resu
     rand::fill(&mut bytes);
     tx.run(
         "UPDATE team SET sealed_data_key = $1 WHERE team_no = $2 AND sealed_data_key IS NULL",
-        vals![seal(&wrapping(master, scope), &place(scope), &bytes), scope.team()],
+        vals![
+            seal(&wrapping(master, scope.team()), &place(scope.team()), &bytes),
+            scope.team()
+        ],
     )
     .await?;
     // Another process may have been first; what stands in the row counts.
@@ -62,11 +66,13 @@ pub async fn team_key(tx: &mut Tx, scope: TeamScope, master: &MasterKey) -> Resu
 /// # Errors
 /// Its key was sealed by another master key.
 pub async fn known_team_key(tx: &mut Tx, scope: TeamScope, master: &MasterKey) -> Result<Option<TeamKey>, StoreError> {
+    key_of_rows(tx, scope.team(), master).await
+}
+
+/// The data key of the team whose rows a read scope covered.
+pub(crate) async fn key_of_rows(tx: &mut Tx, team: TeamId, master: &MasterKey) -> Result<Option<TeamKey>, StoreError> {
     let row = tx
-        .row(
-            "SELECT sealed_data_key FROM team WHERE team_no = $1",
-            vals![scope.team()],
-        )
+        .row("SELECT sealed_data_key FROM team WHERE team_no = $1", vals![team])
         .await?;
     let Some(sealed) = row
         .map(|row| row.get::<Option<Vec<u8>>>("sealed_data_key"))
@@ -75,20 +81,20 @@ pub async fn known_team_key(tx: &mut Tx, scope: TeamScope, master: &MasterKey) -
     else {
         return Ok(None);
     };
-    let bytes: [u8; KEY] = open(&wrapping(master, scope), &place(scope), &sealed)?
+    let bytes: [u8; KEY] = open(&wrapping(master, team), &place(team), &sealed)?
         .try_into()
         .map_err(|_| StoreError::Sealed("the team's data key has another length".to_owned()))?;
     Ok(Some(TeamKey(XChaCha20Poly1305::new(&bytes.into()))))
 }
 
 /// The key that seals the team's data key.
-fn wrapping(master: &MasterKey, scope: TeamScope) -> XChaCha20Poly1305 {
-    let derived = master.derive("seal", Some(scope.team()), 0);
+fn wrapping(master: &MasterKey, team: TeamId) -> XChaCha20Poly1305 {
+    let derived = master.derive("seal", Some(team), 0);
     XChaCha20Poly1305::new_from_slice(&derived[..KEY]).expect("32 bytes make a key")
 }
 
-fn place(scope: TeamScope) -> String {
-    format!("team/{}/data-key", scope.team())
+fn place(team: TeamId) -> String {
+    format!("team/{team}/data-key")
 }
 
 fn seal(cipher: &XChaCha20Poly1305, about: &str, plain: &[u8]) -> Vec<u8> {

@@ -18,7 +18,7 @@ pub struct Variable {
     pub description: Option<String>,
 }
 
-fn place(key: &str) -> String {
+pub(crate) fn place(key: &str) -> String {
     format!("variable/{key}")
 }
 
@@ -133,4 +133,13 @@ pub async fn keys(
         .await?;
     let keys = rows.iter().map(|row| row.text("key")).collect::<Result<_, _>>()?;
     Ok((keys, total))
+}
+
+/// Whether the team has a variable of that key.
+///
+/// # Errors
+/// The database failed.
+pub async fn exists(tx: &mut Tx, scope: TeamScope, key: &str) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 AS found FROM variable WHERE team_no = $1 AND key = $2";
+    Ok(tx.row(sql, vals![scope.team(), key]).await?.is_some())
 }

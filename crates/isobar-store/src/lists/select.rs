@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use super::cursor::{Cursor, CursorPage};
 use super::matching::{Page, RealRange, Slice, TextMatch, TimeRange, prefix_range};
 use super::ordering::Ordering;
+use crate::counters::TEAM_STRIDE;
 use crate::db::{Dialect, Row, Val};
 use crate::scope_sql::predicate;
 use crate::{StoreError, Tx};
@@ -56,6 +57,12 @@ impl Select {
     pub(crate) fn equal(&mut self, expr: &str, value: impl Into<Val>) {
         let placeholder = self.bind(value);
         self.and(format!("{expr} = {placeholder}"));
+    }
+
+    /// The row of a team-private id. The id says the team, so the primary key finds it under every scope.
+    pub(crate) fn by_id(&mut self, alias: &str, id: i64) {
+        self.and(format!("{alias}.team_no = {}", id.div_euclid(TEAM_STRIDE)));
+        self.equal(&format!("{alias}.id"), id);
     }
 
     /// `expr = value`, where there is one.
