@@ -1,4 +1,5 @@
-//! Connections. A team sees its own; grants and shared ones come with a later issue. A foreign id is a missing one.
+//! Connections. A team reads its own, then shared ones (rule 12; grants come with a later issue). A foreign id is a
+//! missing one.
 
 use isobar_store::connections;
 use isobar_wire::execution::{Answer, Caller};
@@ -13,10 +14,17 @@ impl Execution {
         let scope = self.own(caller);
         let mut tx = self.store.read().await.map_err(broken)?;
         may_read(&mut tx, scope, caller).await?;
-        let found = connections::get(&mut tx, scope, &self.settings.master_key, conn_id)
+        let master = &self.settings.master_key;
+        let own = connections::get(&mut tx, scope, master, conn_id)
             .await
-            .map_err(broken)?
-            .ok_or_else(|| not_found(format!("Connection with ID {conn_id} not found")))?;
+            .map_err(broken)?;
+        let found = match own {
+            Some(own) => Some(own),
+            None => connections::get(&mut tx, self.shared(), master, conn_id)
+                .await
+                .map_err(broken)?,
+        };
+        let found = found.ok_or_else(|| not_found(format!("Connection with ID {conn_id} not found")))?;
         Ok(Answer::ok(json!({
             "conn_id": found.conn_id,
             "conn_type": found.conn_type,

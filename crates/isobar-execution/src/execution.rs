@@ -1,6 +1,7 @@
 //! The one type behind both traits, and the table from operations to functions.
 
 use isobar_auth::{OrgScope, TeamScope};
+use isobar_model::TeamId;
 use isobar_store::Store;
 use isobar_wire::execution::{Answer, Answering, Caller, ExecutionApi, Operation, Refusal};
 
@@ -40,6 +41,11 @@ impl Execution {
     /// The caller's own rows.
     pub(crate) fn own(&self, caller: &Caller) -> TeamScope {
         self.org.team(caller.team())
+    }
+
+    /// The organisation's rows that every team may read (rule 12).
+    pub(crate) fn shared(&self) -> TeamScope {
+        self.org.team(TeamId::SHARED)
     }
 
     async fn carry_out(&self, caller: &Caller, operation: Operation) -> Outcome {

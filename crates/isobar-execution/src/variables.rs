@@ -1,7 +1,10 @@
-//! Variables. A team sees its own; grants and shared ones come with a later issue. A foreign key is a missing one.
+//! Variables. A team reads its own, then shared ones (rule 12; grants come with a later issue), and writes its own alone
+//! (rule 13). A foreign key is a missing one.
 
+use isobar_auth::TeamScope;
+use isobar_store::Tx;
 use isobar_store::variables::{self, Variable};
-use isobar_wire::execution::{Answer, Caller};
+use isobar_wire::execution::{Answer, Caller, Refusal};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -17,10 +20,15 @@ impl Execution {
         let scope = self.own(caller);
         let mut tx = self.store.read().await.map_err(broken)?;
         may_read(&mut tx, scope, caller).await?;
-        let found = variables::get(&mut tx, scope, &self.settings.master_key, key)
-            .await
-            .map_err(broken)?
-            .ok_or_else(|| not_found(format!("Variable with key '{key}' not found")))?;
+        let master = &self.settings.master_key;
+        let own = variables::get(&mut tx, scope, master, key).await.map_err(broken)?;
+        let found = match own {
+            Some(own) => Some(own),
+            None => variables::get(&mut tx, self.shared(), master, key)
+                .await
+                .map_err(broken)?,
+        };
+        let found = found.ok_or_else(|| not_found(format!("Variable with key '{key}' not found")))?;
         Ok(Answer::ok(json!({"key": found.key, "value": found.value})))
     }
 
@@ -53,6 +61,7 @@ impl Execution {
         let scope = self.own(caller);
         let mut tx = self.store.begin().await.map_err(broken)?;
         may_write(&mut tx, scope, caller).await?;
+        self.not_shared(&mut tx, scope, &key).await?;
         let variable = Variable {
             key,
             // Airflow writes `str(None)` where the value is null.
@@ -76,8 +85,22 @@ impl Execution {
         let scope = self.own(caller);
         let mut tx = self.store.begin().await.map_err(broken)?;
         may_write(&mut tx, scope, caller).await?;
+        self.not_shared(&mut tx, scope, key).await?;
         variables::delete(&mut tx, scope, key).await.map_err(broken)?;
         tx.commit().await.map_err(broken)?;
         Ok(Answer::done())
+    }
+
+    /// Refuses to write over what is shared; a key that the team owns beside it is its own.
+    async fn not_shared(&self, tx: &mut Tx, scope: TeamScope, key: &str) -> Result<(), Refusal> {
+        let shared = variables::exists(tx, self.shared(), key).await.map_err(broken)?;
+        if shared && !variables::exists(tx, scope, key).await.map_err(broken)? {
+            let message = format!("Variable '{key}' is shared by the organisation and cannot be changed by a task");
+            return Err(Refusal::new(
+                403,
+                json!({"reason": "access_denied", "message": message}),
+            ));
+        }
+        Ok(())
     }
 }

@@ -15,6 +15,9 @@ pub struct TeamId(pub i32);
 impl TeamId {
     /// The built-in team that holds everything while `core.multi_team` is off (rule 1).
     pub const DEFAULT: Self = Self(0);
+    /// The organisation's own rows that every team may read: shared variables, connections and pools (rule 12).
+    /// No team ever has this number.
+    pub const SHARED: Self = Self(-1);
 }
 
 impl fmt::Display for TeamId {

@@ -20,6 +20,9 @@ CREATE TABLE team (
     sealed_data_key {bytes}
 );
 
+-- the organisation's own: what it shares with every team belongs to this row, which is no team
+INSERT INTO team (team_no, name, state, created_at) VALUES (-1, 'shared', 'organisation', 0);
+
 CREATE TABLE team_counter (
     team_no BIGINT NOT NULL,
     kind TEXT NOT NULL,

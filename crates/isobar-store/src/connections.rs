@@ -148,3 +148,17 @@ pub async fn delete(tx: &mut Tx, scope: TeamScope, conn_id: &str) -> Result<bool
     .await
     .map(|rows| rows > 0)
 }
+
+/// The ids of all connections of the team.
+///
+/// # Errors
+/// The database failed.
+pub async fn ids(tx: &mut Tx, scope: TeamScope) -> Result<Vec<String>, StoreError> {
+    let rows = tx
+        .rows(
+            "SELECT conn_id FROM connection WHERE team_no = $1 ORDER BY conn_id",
+            vals![scope.team()],
+        )
+        .await?;
+    rows.iter().map(|row| row.text("conn_id")).collect()
+}

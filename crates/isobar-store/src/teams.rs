@@ -38,7 +38,12 @@ impl TeamRow {
 /// # Errors
 /// The database failed.
 pub async fn all(tx: &mut Tx, _scope: &OrgScope) -> Result<Vec<TeamRow>, StoreError> {
-    let rows = tx.rows("SELECT * FROM team ORDER BY team_no", vals![]).await?;
+    let rows = tx
+        .rows(
+            "SELECT * FROM team WHERE state <> 'organisation' ORDER BY team_no",
+            vals![],
+        )
+        .await?;
     rows.iter().map(TeamRow::from_row).collect()
 }
 
@@ -51,7 +56,7 @@ pub async fn known(tx: &mut Tx, _scope: &OrgScope) -> Result<Vec<KnownTeam>, Sto
         .rows(
             "SELECT team_no, name, state, token_epoch, (SELECT count(*) FROM dag WHERE dag.team_no = team.team_no \
              AND EXISTS (SELECT 1 FROM dag_run WHERE dag_run.team_no = dag.team_no AND dag_run.dag_id = dag.dag_id)) AS dags \
-             FROM team ORDER BY team_no",
+             FROM team WHERE state <> 'organisation' ORDER BY team_no",
             vals![],
         )
         .await?;
@@ -134,7 +139,10 @@ pub async fn ensure_default(tx: &mut Tx, _scope: &OrgScope, now: Timestamp) -> R
 /// The database failed.
 pub async fn revoke_tokens(tx: &mut Tx, _scope: &OrgScope, name: &str) -> Result<bool, StoreError> {
     let touched = tx
-        .run("UPDATE team SET token_epoch = token_epoch + 1 WHERE name = $1 AND state = 'active'", vals![name])
+        .run(
+            "UPDATE team SET token_epoch = token_epoch + 1 WHERE name = $1 AND state = 'active'",
+            vals![name],
+        )
         .await?;
     tx.wake(Wake::Definitions);
     Ok(touched > 0)

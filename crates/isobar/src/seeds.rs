@@ -42,6 +42,30 @@ pub(crate) async fn write(
     variables::put(tx, scope, master, &declared, now).await
 }
 
+/// Writes what is declared for every team (rule 12). What is no longer declared goes: shared things have no other owner.
+pub(crate) async fn write_shared(
+    tx: &mut Tx,
+    scope: TeamScope,
+    config: &Config,
+    master: &MasterKey,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let declared: Vec<Connection> = config.shared.connections.iter().map(connection).collect();
+    for gone in connections::ids(tx, scope).await? {
+        if !declared.iter().any(|kept| kept.conn_id == gone) {
+            connections::delete(tx, scope, &gone).await?;
+        }
+    }
+    connections::put(tx, scope, master, &declared, now).await?;
+    let declared: Vec<Variable> = config.shared.variables.iter().map(variable).collect();
+    for gone in variables::keys(tx, scope, "", u32::MAX, 0).await?.0 {
+        if !declared.iter().any(|kept| kept.key == gone) {
+            variables::delete(tx, scope, &gone).await?;
+        }
+    }
+    variables::put(tx, scope, master, &declared, now).await
+}
+
 fn connection(declared: &isobar_config::Connection) -> Connection {
     Connection {
         conn_id: declared.id.clone(),

@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use isobar_auth::simple::{MadePassword, SimpleAuthManager};
 use isobar_auth::{Auth, Directory, KnownTeam, Lifetimes, MasterKey, OrgScope};
 use isobar_config::{Config, Loaded, TeamsPlan};
+use isobar_model::TeamId;
 use isobar_store::{Store, migrate, teams};
 use jiff::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
@@ -108,7 +109,7 @@ pub(crate) fn master_key(config: &Config) -> anyhow::Result<MasterKey> {
 pub(crate) async fn known_teams(config: &Config, store: &Store, org: &OrgScope) -> anyhow::Result<Vec<KnownTeam>> {
     let rows = teams::all(&mut store.read().await?, org).await?;
     let active = rows.into_iter().filter(|row| !row.archived);
-    let wanted = active.filter(|row| (row.id == isobar_model::TeamId::DEFAULT) != config.core.multi_team);
+    let wanted = active.filter(|row| (row.id == TeamId::DEFAULT) != config.core.multi_team);
     Ok(wanted
         .map(|row| KnownTeam {
             id: row.id,
@@ -148,6 +149,7 @@ pub(crate) async fn apply_teams(config: &Config, store: &Store, org: &OrgScope) 
             seeds::write(&mut tx, org.team(row.id), config, team, &master, now).await?;
         }
     }
+    seeds::write_shared(&mut tx, org.team(TeamId::SHARED), config, &master, now).await?;
     tx.commit().await?;
     Ok(plan)
 }

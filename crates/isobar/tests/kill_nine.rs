@@ -54,7 +54,7 @@ fn sizes(evidence: &Path) -> BTreeMap<String, u64> {
 fn storm_survives(database: Database) {
     let place = Deployment::on(database).user("ann", "alpha = \"admin\"").team(
         "alpha",
-        "[[team.executor]]\nname = \"local\"\nkind = \"local\"\nparallelism = 64\n",
+        "[[team.executor]]\nname = \"local\"\ntype = \"local\"\nparallelism = 64\n",
     );
     let evidence = place.evidence();
     let dag = STORM.replace("__EVIDENCE__", &format!("{:?}", evidence.display().to_string()));

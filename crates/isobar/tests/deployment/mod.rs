@@ -178,7 +178,7 @@ impl Deployment {
                 team.more
             );
             if !team.more.contains("[[team.executor]]") {
-                text.push_str("[[team.executor]]\nname = \"local\"\nkind = \"local\"\nparallelism = 8\n");
+                text.push_str("[[team.executor]]\nname = \"local\"\ntype = \"local\"\nparallelism = 8\n");
             }
         }
         text
