@@ -251,12 +251,12 @@ impl Planner {
                 }
                 Gate::Set(state, why) => self.decide(task, index, state, why, outcomes),
                 Gate::Open if index < 0 && self.book.graph.derived(task).needs_expansion => {
-                    queue.extend(self.expand(task, outcomes, out));
+                    queue.extend(self.expand(task, now, outcomes, out));
                 }
                 Gate::Open => {
                     if !revised && self.book.graph.derived(task).needs_expansion {
                         revised = true;
-                        let Revised { added, end: new_end } = self.revise(task, outcomes, out);
+                        let Revised { added, end: new_end } = self.revise(task, now, outcomes, out);
                         outcomes.extend(added.into_iter().map(|index| Outcome::Ready(task, index)));
                         end = new_end;
                     }

@@ -253,7 +253,7 @@ fn nothing_of_a_paused_or_unknown_dag_is_admitted() {
 }
 
 /// What may happen in a random history.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Happening {
     Ready { team: i32, run: u8, task: u8, index: i32 },
     End { which: usize, state: Option<TaskState> },
@@ -346,7 +346,7 @@ impl Ledger {
 
 fn random_candidate(team: i32, run: u8, task: u8, index: i32) -> Candidate {
     Candidate {
-        pool: pool(if task % 2 == 0 { "p" } else { "q" }),
+        pool: pool(if task.is_multiple_of(2) { "p" } else { "q" }),
         pool_slots: 1 + u32::from(task == 3),
         priority_weight: i64::from(task),
         max_active_tis_per_dag: (task == 1).then_some(2),

@@ -1,5 +1,7 @@
 //! The plan of a Dag, event by event, with the real timetables; and years of it in a moment.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

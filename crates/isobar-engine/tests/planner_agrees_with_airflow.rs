@@ -1,5 +1,7 @@
 //! Random runs, planned by Airflow 3.3.2 itself (`data/record_runs.py`) and by the planner, step by step.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -14,8 +16,11 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 struct Recorded {
     dag: DagSpec,
-    steps: Vec<(Vec<Happened>, Vec<(u32, MapIndex, String)>, String)>,
+    steps: Vec<Step>,
 }
+
+/// What happened, which states followed from it, and the state of the run.
+type Step = (Vec<Happened>, Vec<(u32, MapIndex, String)>, String);
 
 #[derive(Deserialize)]
 #[serde(untagged)]

@@ -1,5 +1,7 @@
 //! The planner, event by event: what it commands.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::HashMap;
 use std::sync::Arc;
 

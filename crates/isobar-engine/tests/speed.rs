@@ -1,5 +1,7 @@
 //! Speed. Run with `cargo test --release -p isobar-engine --test speed -- --ignored --nocapture`; debug builds only see that sizes do not matter.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

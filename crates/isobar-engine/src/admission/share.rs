@@ -1,5 +1,6 @@
 //! Fair share (rule 27): whose turn it is.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use isobar_model::TeamId;
@@ -10,19 +11,10 @@ use super::queue::{BucketNo, Order};
 /// A team's place in the turn: first those below their guarantee, then by slots held per weight, then who was served longest ago.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
-    guaranteed: bool_first::BelowGuarantee,
+    below_guarantee: Reverse<bool>,
     load: u64,
     served: u64,
     team: TeamId,
-}
-
-mod bool_first {
-    /// Orders `Yes` before `No`.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-    pub(super) enum BelowGuarantee {
-        Yes,
-        No,
-    }
 }
 
 /// A team that has anything waiting or held.
@@ -50,11 +42,7 @@ impl Team {
             self.share.weight
         };
         Rank {
-            guaranteed: if below {
-                bool_first::BelowGuarantee::Yes
-            } else {
-                bool_first::BelowGuarantee::No
-            },
+            below_guarantee: Reverse(below),
             load: (u64::from(self.holding) << 24) / u64::from(measure.max(1)),
             served: self.served,
             team: self.share.team,

@@ -40,11 +40,6 @@ impl Inst {
     pub(super) fn is_finished(&self) -> bool {
         self.state.is_some_and(TaskState::is_finished)
     }
-
-    /// Whether any rule can tell the two apart.
-    fn counts_as(&self, other: &Self) -> bool {
-        self.state == other.state && self.has_result == other.has_result
-    }
 }
 
 /// One task's instances and the counts kept for it.
@@ -275,12 +270,13 @@ impl Book {
     }
 
     /// Puts, replaces or (none) takes out an instance, keeps all counts, and notes what to look at again.
+    #[expect(clippy::needless_pass_by_value, reason = "callers give it away")]
     pub(super) fn put(&mut self, number: TaskNo, index: MapIndex, new: Option<Inst>) {
         let slot = self.tasks[number.at()].slot(index);
-        let old = slot.clone();
-        if old == new {
+        if *slot == new {
             return;
         }
+        let old = slot.clone();
         slot.clone_from(&new);
         if new.as_ref().is_some_and(Inst::is_open) {
             self.look(Look::one(number, index));
@@ -289,17 +285,17 @@ impl Book {
         if new.is_none() {
             self.tasks[number.at()].trim();
         }
-        let same = match (&old, &new) {
-            (Some(old), Some(new)) => old.counts_as(new),
-            (old, new) => old.is_none() && new.is_none(),
-        };
-        if same {
-            return;
-        }
-        let ended = |inst: &Option<Inst>| inst.as_ref().filter(|i| i.is_finished()).and_then(|i| i.state);
-        if ended(&old) != ended(&new) || old.is_some() != new.is_some() {
-            self.tell_downstream(number, index, ended(&new), old.is_some() && new.is_some());
-        } else if old.as_ref().map(|i| i.has_result) != new.as_ref().map(|i| i.has_result) {
+        self.tell(number, index, old.as_ref(), new.as_ref());
+    }
+
+    /// Notes what a change of one instance can change for others.
+    fn tell(&mut self, number: TaskNo, index: MapIndex, old: Option<&Inst>, new: Option<&Inst>) {
+        let ended = |inst: Option<&Inst>| inst.filter(|i| i.is_finished()).and_then(|i| i.state);
+        let has_result = |inst: Option<&Inst>| inst.is_some_and(|i| i.has_result);
+        let both_exist = old.is_some() && new.is_some();
+        if ended(old) != ended(new) || !both_exist {
+            self.tell_downstream(number, index, ended(new), both_exist);
+        } else if has_result(old) != has_result(new) {
             self.tell_watchers(number);
         }
     }

@@ -1,6 +1,7 @@
 //! Making and removing the instances of mapped tasks.
 
 use isobar_model::{MapIndex, TaskState, UNMAPPED};
+use jiff::Timestamp;
 
 use super::book::Inst;
 use super::command::{Command, NewInstance, WhyState};
@@ -23,6 +24,7 @@ impl Planner {
     pub(super) fn expand(
         &mut self,
         task: TaskNo,
+        now: Timestamp,
         outcomes: &mut Vec<Outcome>,
         out: &mut Vec<Command>,
     ) -> Vec<MapIndex> {
@@ -60,13 +62,19 @@ impl Planner {
                 fresh.extend(missing);
             }
         }
-        self.remove_beyond(task, count.unwrap_or(0), outcomes);
+        self.remove_beyond(task, count.unwrap_or(0), now, outcomes, out);
         fresh
     }
 
     /// Makes the instances of a mapped task fit its length, which may have changed after clearing; says which are new,
     /// and from which index on the old ones go.
-    pub(super) fn revise(&mut self, task: TaskNo, outcomes: &mut Vec<Outcome>, out: &mut Vec<Command>) -> Revised {
+    pub(super) fn revise(
+        &mut self,
+        task: TaskNo,
+        now: Timestamp,
+        outcomes: &mut Vec<Outcome>,
+        out: &mut Vec<Command>,
+    ) -> Revised {
         let Some(count) = self.book.mapped_count(task) else {
             return Revised::default();
         };
@@ -78,9 +86,9 @@ impl Planner {
         let end = MapIndex::try_from(count).unwrap_or(MapIndex::MAX);
         let missing: Vec<MapIndex> = (0..end).filter(|index| self.book.get(task, *index).is_none()).collect();
         if self.book.get(task, UNMAPPED).is_some() {
-            self.decide(task, UNMAPPED, TaskState::Removed, WhyState::StalePlaceholder, outcomes);
+            self.remove(task, UNMAPPED, WhyState::StalePlaceholder, now, outcomes, out);
         }
-        self.remove_beyond(task, count, outcomes);
+        self.remove_beyond(task, count, now, outcomes, out);
         self.create(task, missing.iter().copied(), out);
         Revised {
             added: missing,
@@ -88,13 +96,37 @@ impl Planner {
         }
     }
 
-    fn remove_beyond(&mut self, task: TaskNo, count: u64, outcomes: &mut Vec<Outcome>) {
+    fn remove_beyond(
+        &mut self,
+        task: TaskNo,
+        count: u64,
+        now: Timestamp,
+        outcomes: &mut Vec<Outcome>,
+        out: &mut Vec<Command>,
+    ) {
         let beyond = self.book.task(task).mapped_indices();
         let beyond: Vec<MapIndex> = beyond
             .filter(|index| u64::try_from(*index).is_ok_and(|index| index >= count))
             .collect();
         for index in beyond {
-            self.decide(task, index, TaskState::Removed, WhyState::BeyondMapLength, outcomes);
+            self.remove(task, index, WhyState::BeyondMapLength, now, outcomes, out);
+        }
+    }
+
+    /// Removes an instance. What had ended counts as removed at once, what had not from the next wave on, as in Airflow.
+    fn remove(
+        &mut self,
+        task: TaskNo,
+        index: MapIndex,
+        why: WhyState,
+        now: Timestamp,
+        outcomes: &mut Vec<Outcome>,
+        out: &mut Vec<Command>,
+    ) {
+        if self.book.get(task, index).is_some_and(Inst::is_finished) {
+            self.set(task, index, Some(TaskState::Removed), why, now, out);
+        } else {
+            self.decide(task, index, TaskState::Removed, why, outcomes);
         }
     }
 

@@ -44,8 +44,9 @@ pub(super) enum Upstream {
 impl Planner {
     /// The verdict on an open instance. Times still to come count as passed if `any_time`.
     ///
-    /// Several rules may set a state; a branch that did not choose the task stands above its trigger rule, and that above
-    /// a failed map dependency. Airflow evaluates them in no fixed order, this is one of those it can take.
+    /// Several rules may set a state: a branch that did not choose the task stands above all, then comes a map dependency that
+    /// ended badly, then the trigger rule; but `upstream_failed` stands above `skipped` among these two. Airflow evaluates
+    /// them in no fixed order, this is one of those it can take.
     pub(super) fn gate(
         &self,
         task: TaskNo,
@@ -80,11 +81,12 @@ impl Planner {
     /// Trigger rule, set-ups, scope of a teardown and map dependencies.
     pub(super) fn upstream(&self, task: TaskNo, index: MapIndex) -> Upstream {
         let by_rule = self.by_trigger_rule(task, index);
-        match (by_rule, self.by_map_dependencies(task)) {
-            (Upstream::Set(state, why), _) => Upstream::Set(state, why),
-            (_, Upstream::Set(state, why)) => Upstream::Set(state, why),
-            (Upstream::Shut(shut), _) => Upstream::Shut(shut),
-            (Upstream::Passes, other) => other,
+        let by_map = self.by_map_dependencies(task);
+        let failed = |upstream: &Upstream| matches!(upstream, Upstream::Set(TaskState::UpstreamFailed, _));
+        match (by_rule, by_map) {
+            (by_rule, by_map @ Upstream::Set(..)) if !failed(&by_rule) => by_map,
+            (Upstream::Passes, by_map) => by_map,
+            (by_rule, _) => by_rule,
         }
     }
 
