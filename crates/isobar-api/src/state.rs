@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use isobar_auth::{Auth, MasterKey, OrgScope, TeamScope};
 use isobar_config::Config;
+use isobar_execution::Execution;
 use isobar_model::TeamId;
 use isobar_store::Store;
-use isobar_wire::execution::ExecutionApi;
 
 use crate::dag_cache::DagCache;
 use crate::v2;
@@ -20,7 +20,7 @@ pub struct AppState {
     /// Who callers are, and the teams there are.
     pub auth: Auth,
     /// What the Task Execution API means.
-    pub execution: Arc<dyn ExecutionApi>,
+    pub execution: Arc<Execution>,
     /// The key under which the teams' data keys are sealed.
     pub master_key: Arc<MasterKey>,
     /// The address under which people reach this server.
@@ -33,6 +33,8 @@ pub struct AppState {
     pub log_folder: PathBuf,
     /// Names of variables and keys of extras whose values are never shown.
     pub sensitive_names: Arc<[String]>,
+    /// For what crosses teams by consent: an asset event goes to consumers of other teams that list this one (rule 19).
+    pub(crate) org: OrgScope,
     /// A team that never exists: what a name nobody may see is looked up in.
     pub(crate) nobody: TeamScope,
     pub(crate) dags: Arc<DagCache>,
@@ -44,7 +46,7 @@ impl AppState {
     pub fn new(
         store: Store,
         auth: Auth,
-        execution: Arc<dyn ExecutionApi>,
+        execution: Arc<Execution>,
         master_key: Arc<MasterKey>,
         org: &OrgScope,
         config: &Config,
@@ -76,6 +78,7 @@ impl AppState {
             fallback_page_limit: config.server.fallback_page_limit,
             log_folder: config.logging.folder.clone(),
             sensitive_names: sensitive.into(),
+            org: org.clone(),
             nobody: org.team(TeamId(i32::MIN)),
             dags: Arc::default(),
         }

@@ -55,7 +55,7 @@ async fn a_client_lists_triggers_and_reads() {
     let instances = user
         .get("/api/v2/dags/rest_plain/dagRuns/r1/taskInstances?limit=100&offset=0")
         .await;
-    assert_eq!(instances.json(StatusCode::OK)["total_entries"], 0);
+    assert_eq!(instances.json(StatusCode::OK)["total_entries"], 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

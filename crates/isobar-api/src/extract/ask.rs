@@ -144,7 +144,7 @@ impl Ask {
     }
 
     /// Whether the caller may do this at home (or, without a home, anywhere).
-    fn might(&self, resource: Resource, action: Action) -> bool {
+    pub(crate) fn might(&self, resource: Resource, action: Action) -> bool {
         match self.names.home {
             Some(home) => self.caller.act(home, resource, action).is_some(),
             None => self

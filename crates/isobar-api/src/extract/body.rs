@@ -152,6 +152,44 @@ impl Fields {
         None
     }
 
+    /// A whole number that must be there, not be null, and not be less than this.
+    pub(crate) fn required_int(&mut self, name: &'static str, least: i64) -> i64 {
+        if !self.require(name) {
+            self.known.push(name);
+            return least;
+        }
+        if self.map.get(name).is_some_and(Value::is_null) {
+            self.problem(name, Problem::not_int(), &Value::Null);
+        }
+        self.int_from(name, least).unwrap_or(least)
+    }
+
+    /// A whole number that is not less than this.
+    pub(crate) fn int_from(&mut self, name: &'static str, least: i64) -> Option<i64> {
+        let number = self.int(name)?;
+        if number < least {
+            self.problem(name, Problem::below(least), &json!(number));
+            return None;
+        }
+        Some(number)
+    }
+
+    /// Reports that a text does not match a regular expression.
+    pub(crate) fn mismatch(&mut self, name: &str, pattern: &str) {
+        let input = self.map.get(name).cloned().unwrap_or(Value::Null);
+        self.problem(name, Problem::mismatch(pattern), &input);
+    }
+
+    /// The object as it was sent.
+    pub(crate) fn raw(&self) -> &Map<String, Value> {
+        &self.map
+    }
+
+    /// Takes over problems that were found inside one of the fields.
+    pub(crate) fn take_over(&mut self, problems: Vec<Value>) {
+        self.problems.extend(problems);
+    }
+
     pub(crate) fn natural(&mut self, name: &'static str, default: i64) -> i64 {
         let number = self.int(name).unwrap_or(default);
         if number < 0 {
@@ -336,6 +374,11 @@ impl Fields {
     /// Whether nothing was wrong so far.
     pub(crate) fn is_sound(&self) -> bool {
         self.problems.is_empty()
+    }
+
+    /// Whether nothing was wrong so far and every field was read: only then do Airflow's validators of whole objects run.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.is_sound() && self.map.keys().all(|name| self.known.contains(&name.as_str()))
     }
 
     /// Ends reading.

@@ -7,5 +7,6 @@ mod problems;
 
 pub use ask::Ask;
 pub(crate) use ask::{Inside, Target};
-pub(crate) use body::Fields;
+pub(crate) use body::{Fields, json_body};
 pub(crate) use params::Params;
+pub(crate) use problems::Problem;

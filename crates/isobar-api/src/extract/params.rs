@@ -105,6 +105,17 @@ impl Params {
         number
     }
 
+    /// A map index: -1 or more.
+    pub(crate) fn index(&mut self, name: &str) -> Option<i64> {
+        let number = self.int(name)?;
+        if number < -1 {
+            let text = self.raw(name).unwrap_or_default();
+            self.problem(name, Problem::below(-1), &text);
+            return None;
+        }
+        Some(number)
+    }
+
     pub(crate) fn flag(&mut self, name: &str) -> Option<bool> {
         let text = self.raw(name)?;
         let read = match text.to_ascii_lowercase().as_str() {

@@ -53,6 +53,15 @@ impl Problem {
         .with(json!({"max_length": most}))
     }
 
+    /// A text that a regular expression refuses.
+    pub(crate) fn mismatch(pattern: &str) -> Self {
+        Self::new(
+            "string_pattern_mismatch",
+            format!("String should match pattern '{pattern}'"),
+        )
+        .with(json!({"pattern": pattern}))
+    }
+
     pub(crate) fn unreadable_int() -> Self {
         Self::new(
             "int_parsing",

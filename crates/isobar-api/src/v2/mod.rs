@@ -3,11 +3,16 @@
 
 mod clear;
 mod dag_json;
+mod dag_sources;
+mod dag_stats;
+mod dag_versions;
 mod dags;
+mod logs;
 mod monitor;
 pub(crate) mod redact;
 mod run_json;
 mod run_trigger;
+mod run_wait;
 mod runs;
 mod selection;
 mod stored_dag;
@@ -15,6 +20,7 @@ mod task_instance_json;
 mod task_instance_patch;
 mod task_instances;
 mod tasks;
+mod xcoms;
 
 use axum::Router;
 
@@ -25,7 +31,13 @@ pub(crate) fn routes() -> Router<AppState> {
     Router::new()
         .merge(monitor::routes())
         .merge(dags::routes())
+        .merge(dag_sources::routes())
+        .merge(dag_stats::routes())
+        .merge(dag_versions::routes())
         .merge(tasks::routes())
         .merge(runs::routes())
+        .merge(run_wait::routes())
+        .merge(xcoms::routes())
         .merge(task_instances::routes())
+        .merge(logs::routes())
 }

@@ -6,7 +6,7 @@ use isobar_engine::timetable::{Timetable, TimetableError};
 use isobar_model::dag::SerializedDag;
 use isobar_model::{RunId, RunTrigger, RunType};
 use isobar_store::lists::{dags, runs as run_list, versions};
-use isobar_store::runs::{self, NewRun};
+use isobar_store::runs::NewRun;
 use isobar_store::{StoreError, audit};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -106,7 +106,7 @@ pub(super) async fn trigger(ask: Ask, body: Bytes) -> Answer {
         ..new
     };
     let mut tx = ask.state.store.begin().await?;
-    match runs::create(&mut tx, target.scope, &new, Timestamp::now()).await {
+    match ask.state.execution.new_runs().create(&mut tx, target.scope, &new, jiff::Timestamp::now()).await {
         Err(StoreError::Exists { .. }) => {
             let same_id = run_list::get(&mut tx, target.scope, &dag_id, &new.run_id)
                 .await?
