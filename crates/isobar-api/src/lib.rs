@@ -7,6 +7,7 @@
 pub mod auth;
 mod dag_cache;
 mod errors;
+mod execution;
 pub mod extract;
 mod names;
 mod page;

@@ -12,7 +12,7 @@ use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::extract::Inside;
-use crate::{AppState, auth, page, v2};
+use crate::{AppState, auth, execution, page, v2};
 
 /// The largest body of a request, in bytes.
 const LARGEST_BODY: usize = 16 * 1024 * 1024;
@@ -24,6 +24,7 @@ pub fn router(state: AppState) -> Router {
     let plain = Router::new()
         .nest("/api/v2", v2::routes())
         .nest("/auth", auth::routes())
+        .nest("/execution", execution::routes())
         .merge(page::routes())
         .method_not_allowed_fallback(async || refuse(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"))
         .fallback(async || refuse(StatusCode::NOT_FOUND, "Not Found"))

@@ -51,13 +51,7 @@ impl NewRuns {
     ///
     /// # Errors
     /// [`StoreError::Exists`] as of [`runs::create`]; then nothing was written and the unit may go on.
-    pub async fn create(
-        &self,
-        tx: &mut Tx,
-        scope: TeamScope,
-        new: &NewRun,
-        now: Timestamp,
-    ) -> Result<Run, StoreError> {
+    pub async fn create(&self, tx: &mut Tx, scope: TeamScope, new: &NewRun, now: Timestamp) -> Result<Run, StoreError> {
         let run = runs::create(tx, scope, new, now).await?;
         let Some(id) = new.version_id else { return Ok(run) };
         let Some(version) = self.version(tx, scope, new, id).await? else {
@@ -84,13 +78,15 @@ impl NewRuns {
         let Some(json) = dags::version_json(tx, scope, new.dag_id.as_str(), Some(id)).await? else {
             return Ok(None);
         };
-        let read = SerializedDag::read(json).map_err(|error| error.to_string()).and_then(|dag| {
-            let graph = RunGraph::from_dag(&dag).map_err(|error| error.to_string())?;
-            Ok(Version {
-                graph: Arc::new(graph),
-                extras: extras(&dag),
-            })
-        });
+        let read = SerializedDag::read(json)
+            .map_err(|error| error.to_string())
+            .and_then(|dag| {
+                let graph = RunGraph::from_dag(&dag).map_err(|error| error.to_string())?;
+                Ok(Version {
+                    graph: Arc::new(graph),
+                    extras: extras(&dag),
+                })
+            });
         let version = match read {
             Ok(version) => Arc::new(version),
             Err(error) => {

@@ -1,0 +1,267 @@
+//! Between teams: without consent another team's names are answered as made-up ones.
+
+mod stage;
+
+use isobar_model::MapIndex;
+use isobar_wire::execution::{Answer, Operation, Refusal, TaskFilter, XComKey};
+use serde_json::{Value, json};
+use stage::*;
+
+/// The answer with the name that was asked for taken out.
+fn without_name(answer: Result<Answer, Refusal>, name: &str) -> String {
+    let text = match answer {
+        Ok(answer) => format!("{} {} {:?}", answer.status, answer.body, answer.count),
+        Err(refusal) => format!("{} {}", refusal.status, refusal.detail),
+    };
+    text.replace(name, "NAME")
+}
+
+fn operations(dag_id: &str, run_id: &str) -> Vec<Operation> {
+    let dag_id = dag_id.to_owned();
+    let run_id = run_id.to_owned();
+    let xcom = XComKey {
+        dag_id: dag_id.clone(),
+        run_id: run_id.clone(),
+        task_id: "a".to_owned(),
+        key: "return_value".to_owned(),
+    };
+    let filter = TaskFilter {
+        dag_id: dag_id.clone(),
+        ..TaskFilter::default()
+    };
+    let group = TaskFilter {
+        task_group_id: Some("g".to_owned()),
+        ..filter.clone()
+    };
+    let index: Option<MapIndex> = None;
+    vec![
+        Operation::GetDag { dag_id: dag_id.clone() },
+        Operation::GetDagRun {
+            dag_id: dag_id.clone(),
+            run_id: run_id.clone(),
+        },
+        Operation::DagRunState {
+            dag_id: dag_id.clone(),
+            run_id: run_id.clone(),
+        },
+        Operation::CountDagRuns {
+            dag_id: dag_id.clone(),
+            logical_dates: None,
+            run_ids: None,
+            states: None,
+        },
+        Operation::PreviousDagRun {
+            dag_id: dag_id.clone(),
+            logical_date: now(),
+            state: None,
+        },
+        Operation::CountTasks(filter.clone()),
+        Operation::TaskStates(filter),
+        Operation::CountTasks(group.clone()),
+        Operation::TaskStates(group),
+        Operation::TaskBreadcrumbs {
+            dag_id: dag_id.clone(),
+            run_id: run_id.clone(),
+        },
+        Operation::PreviousTask {
+            dag_id: dag_id.clone(),
+            task_id: "a".to_owned(),
+            logical_date: None,
+            run_id: None,
+            map_index: -1,
+            state: None,
+        },
+        Operation::TriggerDagRun {
+            dag_id: dag_id.clone(),
+            run_id: "new".to_owned(),
+            body: json!({}),
+        },
+        Operation::TriggerDagRun {
+            dag_id: dag_id.clone(),
+            run_id: run_id.clone(),
+            body: json!({}),
+        },
+        Operation::ClearDagRun { dag_id, run_id },
+        get(xcom.clone()),
+        Operation::CountXCom { xcom: xcom.clone() },
+        Operation::XComItem {
+            xcom: xcom.clone(),
+            offset: 0,
+        },
+        Operation::XComSlice {
+            xcom: xcom.clone(),
+            start: None,
+            stop: None,
+            step: None,
+            include_prior_dates: false,
+        },
+        set(xcom.clone(), json!("stolen")),
+        Operation::DeleteXCom { xcom, map_index: index },
+    ]
+}
+
+#[tokio::test]
+async fn a_foreign_name_is_answered_as_a_made_up_one() {
+    for stage in stages().await {
+        let mine = stage.running(ALPHA, "mine").await;
+        let theirs = stage.running(BETA, "secret").await;
+        stage
+            .call(&theirs, set(xcom(&theirs, "return_value"), json!("treasure")))
+            .await
+            .unwrap();
+        let run = "at_2026-01-02T00:00:00Z";
+        // as prefixed, and as plain names of another team's Dag
+        for (real, made_up) in [
+            ("beta:secret", "beta:nosuch"),
+            ("beta:secret", "nosuch:x"),
+            ("secret", "nosuch"),
+        ] {
+            for (one, other) in operations(real, run).into_iter().zip(operations(made_up, run)) {
+                let shown = format!("{one:?}");
+                let one = without_name(stage.call(&mine, one).await, real);
+                let other = without_name(stage.call(&mine, other).await, made_up);
+                assert_eq!(one, other, "{shown}");
+            }
+        }
+        // and nothing happened to them
+        let value = stage
+            .call(&theirs, get(xcom(&theirs, "return_value")))
+            .await
+            .unwrap()
+            .body["value"]
+            .take();
+        assert_eq!(value, "treasure");
+        let count = Operation::CountDagRuns {
+            dag_id: "secret".to_owned(),
+            logical_dates: None,
+            run_ids: None,
+            states: None,
+        };
+        assert_eq!(stage.call(&theirs, count).await.unwrap().body, json!(1));
+    }
+}
+
+#[tokio::test]
+async fn secrets_of_another_team_are_missing() {
+    for stage in stages().await {
+        let mine = stage.running(ALPHA, "mine").await;
+        let theirs = stage.running(BETA, "secret").await;
+        let put = |value: &str| Operation::PutVariable {
+            key: "k".to_owned(),
+            value: Some(value.to_owned()),
+            description: None,
+        };
+        let read = |key: &str| Operation::GetVariable { key: key.to_owned() };
+        stage.call(&theirs, put("theirs")).await.unwrap();
+        let foreign = without_name(stage.call(&mine, read("k")).await, "'k'");
+        let made_up = without_name(stage.call(&mine, read("z")).await, "'z'");
+        assert_eq!(foreign, made_up);
+        stage.call(&mine, put("mine")).await.unwrap();
+        assert_eq!(stage.call(&theirs, read("k")).await.unwrap().body["value"], "theirs");
+        let delete = Operation::DeleteVariable { key: "k".to_owned() };
+        assert_eq!(stage.call(&mine, delete).await.unwrap().status, 204);
+        assert_eq!(stage.call(&theirs, read("k")).await.unwrap().body["value"], "theirs");
+        let keys = Operation::VariableKeys {
+            prefix: None,
+            limit: 10,
+            offset: 0,
+        };
+        assert_eq!(
+            stage.call(&mine, keys).await.unwrap().body,
+            json!({"keys": [], "total_entries": 0})
+        );
+    }
+}
+
+#[tokio::test]
+async fn consent_of_a_dag_or_its_team_opens_what_it_names() {
+    for stage in stages().await {
+        let mine = stage.running(ALPHA, "mine").await;
+        let theirs = stage.running(BETA, "open_door").await; // the team's configuration consents to `open_*`
+        stage.call(&theirs, success()).await.unwrap();
+        let run = "at_2026-01-02T00:00:00Z".to_owned();
+        let state = Operation::DagRunState {
+            dag_id: "beta:open_door".to_owned(),
+            run_id: run.clone(),
+        };
+        assert_eq!(stage.call(&mine, state).await.unwrap().body, json!({"state": "queued"}));
+        let filter = TaskFilter {
+            dag_id: "beta:open_door".to_owned(),
+            ..TaskFilter::default()
+        };
+        let states = stage.call(&mine, Operation::TaskStates(filter)).await.unwrap().body;
+        assert_eq!(states["task_states"][&run]["a"], "success");
+        // not named: clear
+        let clear = Operation::ClearDagRun {
+            dag_id: "beta:open_door".to_owned(),
+            run_id: run,
+        };
+        assert_eq!(stage.call(&mine, clear).await.unwrap_err().status, 404);
+        // consent in the Dag's own file
+        let mut control = dag("by_file", &["a"]);
+        control["dag"]["access_control"] = json!({"__type": "dict", "__var": {"team:alpha":
+            {"__type": "dict", "__var": {"DAGs": {"__type": "set", "__var": ["can_read"]}}}}});
+        stage.parse(BETA, "by_file.py", vec![control]).await;
+        let get_dag = Operation::GetDag {
+            dag_id: "beta:by_file".to_owned(),
+        };
+        let body = stage.call(&mine, get_dag).await.unwrap().body;
+        assert_eq!(body["dag_id"], "beta:by_file");
+    }
+}
+
+#[tokio::test]
+async fn a_run_is_triggered_once_and_its_conf_is_checked() {
+    for stage in stages().await {
+        let mine = stage.running(ALPHA, "mine").await;
+        let mut target = dag("target", &["a", "b"]);
+        target["dag"]["params"] = json!([["n", {"__class": "airflow.sdk.definitions.param.Param", "default": 1,
+            "description": null, "schema": {"__type": "dict", "__var": {"type": "integer"}}, "source": null}]]);
+        stage.parse(ALPHA, "target.py", vec![target]).await;
+        let trigger = |body: Value| Operation::TriggerDagRun {
+            dag_id: "target".to_owned(),
+            run_id: "r1".to_owned(),
+            body,
+        };
+        let refused = stage
+            .call(&mine, trigger(json!({"conf": {"n": "x"}})))
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (refused.status, &refused.detail["reason"]),
+            (400, &json!("value_error"))
+        );
+        assert_eq!(
+            stage.call(&mine, trigger(json!({"nope": 1}))).await.unwrap_err().status,
+            422
+        );
+        let good = json!({"conf": {"n": 2}, "logical_date": "2026-02-03T00:00:00Z", "note": "hello"});
+        assert_eq!(stage.call(&mine, trigger(good.clone())).await.unwrap().status, 204);
+        let refused = stage.call(&mine, trigger(good)).await.unwrap_err();
+        assert_eq!(
+            (refused.status, &refused.detail["reason"]),
+            (409, &json!("already_exists"))
+        );
+        let read = Operation::GetDagRun {
+            dag_id: "target".to_owned(),
+            run_id: "r1".to_owned(),
+        };
+        let run = stage.call(&mine, read).await.unwrap().body;
+        assert_eq!(run["run_type"], "operator_triggered");
+        assert_eq!(run["conf"], json!({"n": 2}));
+        assert_eq!(run["triggering_user_name"], "ada");
+        let count = TaskFilter {
+            dag_id: "target".to_owned(),
+            ..TaskFilter::default()
+        };
+        assert_eq!(
+            stage.call(&mine, Operation::CountTasks(count)).await.unwrap().body,
+            json!(2)
+        );
+        let clear = Operation::ClearDagRun {
+            dag_id: "target".to_owned(),
+            run_id: "r1".to_owned(),
+        };
+        assert_eq!(stage.call(&mine, clear).await.unwrap().status, 204);
+    }
+}
