@@ -286,10 +286,10 @@ fn too_many_failures_in_a_row_pause_the_dag() {
     assert_eq!(later, [""; 0]);
 }
 
-/// Ten years of an hourly Dag whose runs take between nothing and ten hours: every interval gets one run, in order, and never do
+/// Three years of an hourly Dag whose runs take between nothing and ten hours: every interval gets one run, in order, and never do
 /// more run than may.
 #[test]
-fn ten_years_of_an_hourly_dag_pass_in_a_moment() {
+fn three_years_of_an_hourly_dag_pass_in_a_moment() {
     let hourly = DagFacts {
         schedule: Some(timetable("30 * * * *")),
         max_active_runs: 3,
@@ -297,7 +297,7 @@ fn ten_years_of_an_hourly_dag_pass_in_a_moment() {
     };
     let mut out = Vec::new();
     let mut now = at("2026-01-01T00:00:00Z");
-    let end = at("2036-01-01T00:00:00Z");
+    let end = at("2029-01-01T00:00:00Z");
     let mut plan = DagPlan::load(snapshot(hourly), now, &mut out);
     let mut made = BTreeSet::new();
     let mut running: Vec<(Timestamp, ActiveRun)> = Vec::new();
@@ -353,7 +353,7 @@ fn ten_years_of_an_hourly_dag_pass_in_a_moment() {
         }
     }
     let made: Vec<Timestamp> = made.into_iter().collect();
-    assert!(made.len() > 80_000, "{}", made.len());
+    assert!(made.len() > 26_000, "{}", made.len());
     assert!(
         made.windows(2)
             .all(|pair| pair[1].duration_since(pair[0]) == jiff::SignedDuration::from_hours(1))

@@ -2,12 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use isobar_engine::graph::{DagSpec, RunGraph, TaskNo};
+use isobar_engine::graph::{DagSpec, RunGraph};
 use isobar_engine::planner::{
-    Changes, Command, Event, Instance, MapLength, Planner, RunFacts, RunSnapshot, SkipChoice, initial_instances,
+    Changes, Command, Event, Instance, MapLength, NewInstance, PastFacts, Planner, RunFacts, RunSnapshot, SkipChoice,
+    initial_instances,
 };
 use isobar_model::{MapIndex, RunId, RunState, RunType, TaskId, TaskKey, TaskState};
 use jiff::Timestamp;
@@ -20,14 +21,15 @@ struct Recorded {
 }
 
 /// What happened, which states followed from it, and the state of the run.
-type Step = (Vec<Happened>, Vec<(u32, MapIndex, String)>, String);
+type Step = (Vec<Happened>, Vec<(TaskId, MapIndex, String)>, String);
 
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Happened {
-    With(u32, MapIndex, String, Extra),
-    Plain(u32, MapIndex, String),
-    Both(u32, MapIndex, String, Extra, Extra),
+    NewVersion(Box<DagSpec>),
+    With(TaskId, MapIndex, String, Extra),
+    Plain(TaskId, MapIndex, String),
+    Both(TaskId, MapIndex, String, Extra, Extra),
 }
 
 #[derive(Clone, Default, Deserialize)]
@@ -39,51 +41,49 @@ struct Extra {
     skipped: Option<Vec<TaskId>>,
 }
 
-type States = BTreeMap<(u32, MapIndex), Option<TaskState>>;
+type Place = (TaskId, MapIndex);
+type States = BTreeMap<Place, Option<TaskState>>;
 
 /// The rows of a run, kept as a store would keep them.
 struct Rows {
-    graph: Arc<RunGraph>,
-    instances: BTreeMap<(u32, MapIndex), Instance>,
+    instances: BTreeMap<Place, Instance>,
     run: RunState,
 }
 
 impl Rows {
-    fn number(&self, task_id: &TaskId) -> u32 {
-        self.graph.find(task_id).expect("commands name tasks of the Dag").0
-    }
-
     fn state_mut(&mut self, key: &TaskKey, from: (Option<TaskState>, i32)) -> &mut Instance {
-        let place = (self.number(&key.task_id), key.map_index);
         let row = self
             .instances
-            .get_mut(&place)
+            .get_mut(&place(key))
             .expect("commands name instances there are");
         assert_eq!((row.state, row.try_number), from, "compare-and-set of {key:?}");
         row
     }
 
+    fn create(&mut self, new: Vec<NewInstance>) {
+        for instance in new {
+            let place = place(&instance.key);
+            assert!(
+                self.instances.insert(place, blank(instance.key)).is_none(),
+                "made twice"
+            );
+        }
+    }
+
     fn carry_out(&mut self, commands: Vec<Command>) {
         for command in commands {
             match command {
-                Command::Create(new) => {
-                    for instance in new {
-                        let place = (instance.task.0, instance.key.map_index);
-                        assert!(
-                            self.instances.insert(place, blank(instance.key)).is_none(),
-                            "made twice: {place:?}"
-                        );
-                    }
-                }
+                Command::Create(new) => self.create(new),
                 Command::PlaceholderBecomesFirst { task_id } => {
-                    let number = self.number(&task_id);
-                    let mut row = self.instances.remove(&(number, -1)).expect("there is a placeholder");
+                    let mut row = self
+                        .instances
+                        .remove(&(task_id.clone(), -1))
+                        .expect("there is a placeholder");
                     row.key.map_index = 0;
-                    assert!(self.instances.insert((number, 0), row).is_none());
+                    assert!(self.instances.insert((task_id, 0), row).is_none());
                 }
                 Command::DeletePlaceholder { task_id } => {
-                    let number = self.number(&task_id);
-                    assert!(self.instances.remove(&(number, -1)).is_some());
+                    assert!(self.instances.remove(&(task_id, -1)).is_some());
                 }
                 Command::SetState { key, from, to, .. } => self.state_mut(&key, from).state = to,
                 Command::Ready {
@@ -105,8 +105,15 @@ impl Rows {
     }
 
     fn states(&self) -> States {
-        self.instances.iter().map(|(place, row)| (*place, row.state)).collect()
+        self.instances
+            .iter()
+            .map(|(place, row)| (place.clone(), row.state))
+            .collect()
     }
+}
+
+fn place(key: &TaskKey) -> Place {
+    (key.task_id.clone(), key.map_index)
 }
 
 fn blank(key: TaskKey) -> Instance {
@@ -136,67 +143,83 @@ fn state(letter: &str) -> Option<TaskState> {
     })
 }
 
+impl Extra {
+    fn and(self, other: Self) -> Self {
+        Self {
+            result: self.result || other.result,
+            length: self.length.or(other.length),
+            followed: self.followed.or(other.followed),
+            skipped: self.skipped.or(other.skipped),
+        }
+    }
+}
+
+fn date() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().unwrap()
+}
+
 fn now() -> Timestamp {
     "2026-02-01T00:00:00Z".parse().unwrap()
 }
 
-/// Replays one recorded run; says at which step and in what the planner differs.
-fn replay(recorded: Recorded, reload: bool) -> Result<(), String> {
-    let graph = Arc::new(RunGraph::new(recorded.dag).unwrap());
-    let date: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-    let run = RunFacts {
-        run_id: RunId::from("r"),
-        run_type: RunType::Manual,
-        state: RunState::Running,
-        logical_date: Some(date),
-        start_date: Some(date),
-        run_after: date,
-        paused: false,
-    };
-    let mut rows = Rows {
-        graph: Arc::clone(&graph),
-        instances: BTreeMap::new(),
-        run: RunState::Running,
-    };
-    for new in initial_instances(&graph, RunType::Manual, Some(date)) {
-        rows.instances.insert((new.task.0, new.key.map_index), blank(new.key));
+/// One run being replayed.
+struct Replay {
+    graph: Arc<RunGraph>,
+    rows: Rows,
+    lengths: BTreeMap<TaskId, u64>,
+    choices: BTreeMap<Place, SkipChoice>,
+    planner: Option<Planner>,
+}
+
+impl Replay {
+    fn new(dag: DagSpec) -> Self {
+        let graph = Arc::new(RunGraph::new(dag).unwrap());
+        let mut rows = Rows {
+            instances: BTreeMap::new(),
+            run: RunState::Running,
+        };
+        rows.create(initial_instances(&graph, RunType::Manual, Some(date())));
+        Self {
+            graph,
+            rows,
+            lengths: BTreeMap::new(),
+            choices: BTreeMap::new(),
+            planner: None,
+        }
     }
-    let mut lengths: BTreeMap<u32, u64> = BTreeMap::new();
-    let mut choices: BTreeMap<(u32, MapIndex), SkipChoice> = BTreeMap::new();
-    let mut expected = States::new();
-    let mut planner: Option<Planner> = None;
-    for (number, (happened, changed, run_state)) in recorded.steps.into_iter().enumerate() {
-        let mut changes = Changes::default();
+
+    /// Writes down what happened to instances.
+    fn note(&mut self, happened: Vec<Happened>, changes: &mut Changes) -> bool {
+        let mut new_version = false;
         for event in happened {
-            let (task, index, letter, extra) = match event {
-                Happened::Plain(task, index, letter) => (task, index, letter, Extra::default()),
-                Happened::With(task, index, letter, extra) => (task, index, letter, extra),
-                Happened::Both(task, index, letter, one, other) => {
-                    let extra = Extra {
-                        result: one.result || other.result,
-                        length: one.length.or(other.length),
-                        followed: one.followed.or(other.followed),
-                        skipped: one.skipped.or(other.skipped),
-                    };
-                    (task, index, letter, extra)
+            let (task_id, map_index, letter, extra) = match event {
+                Happened::NewVersion(dag) => {
+                    self.graph = Arc::new(RunGraph::new(*dag).unwrap());
+                    new_version = true;
+                    continue;
                 }
+                Happened::Plain(task_id, index, letter) => (task_id, index, letter, Extra::default()),
+                Happened::With(task_id, index, letter, extra) => (task_id, index, letter, extra),
+                Happened::Both(task_id, index, letter, one, other) => (task_id, index, letter, one.and(other)),
             };
-            let row = rows
+            let place = (task_id.clone(), map_index);
+            let row = self
+                .rows
                 .instances
-                .get_mut(&(task, index))
+                .get_mut(&place)
                 .expect("recorded of instances there are");
             row.state = state(&letter);
             row.has_result = extra.result;
             row.end_date = Some("2026-01-02T00:00:00Z".parse().unwrap());
-            let key = row.key.clone();
             changes.instances.push(row.clone());
-            if index < 0 {
+            let key = row.key.clone();
+            if map_index < 0 {
                 match extra.length {
-                    Some(length) => lengths.insert(task, length),
-                    None => lengths.remove(&task),
+                    Some(length) => self.lengths.insert(task_id.clone(), length),
+                    None => self.lengths.remove(&task_id),
                 };
                 changes.lengths.push(MapLength {
-                    task_id: key.task_id.clone(),
+                    task_id,
                     length: extra.length,
                 });
             }
@@ -206,35 +229,79 @@ fn replay(recorded: Recorded, reload: bool) -> Result<(), String> {
                 skipped: extra.skipped,
             };
             changes.choices.push(choice.clone());
-            choices.insert((task, index), choice);
+            self.choices.insert(place, choice);
         }
+        new_version
+    }
+
+    fn snapshot(&self, verify: bool) -> RunSnapshot {
+        let length = |(task_id, length): (&TaskId, &u64)| MapLength {
+            task_id: task_id.clone(),
+            length: Some(*length),
+        };
+        RunSnapshot {
+            run: RunFacts {
+                run_id: RunId::from("r"),
+                run_type: RunType::Manual,
+                state: RunState::Running,
+                logical_date: Some(date()),
+                start_date: Some(date()),
+                run_after: date(),
+                paused: false,
+            },
+            instances: self.rows.instances.values().cloned().collect(),
+            lengths: self.lengths.iter().map(length).collect(),
+            choices: self.choices.values().cloned().collect(),
+            past: PastFacts::default(),
+            verify,
+        }
+    }
+
+    fn step(&mut self, happened: Vec<Happened>, reload: bool) {
+        let mut changes = Changes::default();
+        let new_version = self.note(happened, &mut changes);
         let mut commands = Vec::new();
-        match &mut planner {
+        match &mut self.planner {
+            Some(planner) if !reload && new_version => {
+                planner.step(Event::DagChanged(Arc::clone(&self.graph)), now(), &mut commands);
+            }
             Some(planner) if !reload => planner.step(Event::Changed(changes), now(), &mut commands),
             _ => {
-                let snapshot = RunSnapshot {
-                    run: run.clone(),
-                    instances: rows.instances.values().cloned().collect(),
-                    lengths: lengths
-                        .iter()
-                        .map(|(task, length)| MapLength {
-                            task_id: graph.task(TaskNo(*task)).task_id.clone(),
-                            length: Some(*length),
-                        })
-                        .collect(),
-                    choices: choices.values().cloned().collect(),
-                    past: isobar_engine::planner::PastFacts::default(),
-                    verify: false,
-                };
-                planner = Some(Planner::load(Arc::clone(&graph), snapshot, now(), &mut commands));
+                let snapshot = self.snapshot(new_version);
+                self.planner = Some(Planner::load(Arc::clone(&self.graph), snapshot, now(), &mut commands));
             }
         }
-        rows.carry_out(commands);
-        for (task, index, letter) in changed {
+        self.rows.carry_out(commands);
+        self.hear_everything_again();
+    }
+
+    /// What the planner knows already does no harm.
+    fn hear_everything_again(&mut self) {
+        let Some(planner) = self.planner.as_mut().filter(|planner| !planner.is_finished()) else {
+            return;
+        };
+        let rows = self.rows.instances.values().cloned().collect();
+        let again = Changes {
+            instances: rows,
+            ..Changes::default()
+        };
+        let mut commands = Vec::new();
+        planner.step(Event::Changed(again), now(), &mut commands);
+        assert_eq!(commands, []);
+    }
+}
+
+/// Replays one recorded run; says at which step and in what the planner differs.
+fn replay(recorded: Recorded, reload: bool) -> Result<(), String> {
+    let mut replay = Replay::new(recorded.dag);
+    let mut expected = States::new();
+    for (number, (happened, changed, run_state)) in recorded.steps.into_iter().enumerate() {
+        replay.step(happened, reload);
+        for (task_id, index, letter) in changed {
             if letter == "-" {
-                expected.remove(&(task, index));
+                expected.remove(&(task_id, index));
             } else {
-                expected.insert((task, index), state(&letter));
+                expected.insert((task_id, index), state(&letter));
             }
         }
         let run_expected = match run_state.as_str() {
@@ -242,26 +309,25 @@ fn replay(recorded: Recorded, reload: bool) -> Result<(), String> {
             "f" => RunState::Failed,
             _ => RunState::Running,
         };
-        let actual = rows.states();
-        if actual != expected || rows.run != run_expected {
-            let differing: Vec<String> = actual
-                .iter()
-                .map(|(place, state)| (place, Some(state)))
-                .chain(
-                    expected
-                        .keys()
-                        .filter(|place| !actual.contains_key(place))
-                        .map(|place| (place, None)),
-                )
-                .filter(|(place, state)| expected.get(place) != *state)
-                .map(|(place, state)| {
-                    let id = &graph.task(TaskNo(place.0)).task_id;
-                    format!("{id}[{}]: {state:?}, Airflow {:?}", place.1, expected.get(place))
+        let actual = replay.rows.states();
+        if actual != expected || replay.rows.run != run_expected {
+            let places: BTreeSet<&Place> = actual.keys().chain(expected.keys()).collect();
+            let differing: Vec<String> = places
+                .into_iter()
+                .filter(|place| actual.get(place) != expected.get(place))
+                .map(|place| {
+                    format!(
+                        "{}[{}]: {:?}, Airflow {:?}",
+                        place.0,
+                        place.1,
+                        actual.get(place),
+                        expected.get(place)
+                    )
                 })
                 .collect();
             return Err(format!(
                 "step {number}: run {:?}, Airflow {run_expected:?}; {}",
-                rows.run,
+                replay.rows.run,
                 differing.join("; ")
             ));
         }

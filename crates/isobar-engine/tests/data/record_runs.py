@@ -3,7 +3,7 @@
     AIRFLOW_HOME=... AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=sqlite:////tmp/scratch.db python record_runs.py COUNT SEED > runs.jsonl
 
 The database must be a migrated scratch database. One line is one run: the Dag (numbers instead of ids, the defaults left out),
-and steps. A step is what happened (instance states set from outside, lengths, choices of branches) and then every instance state
+and steps. A step is what happened (instance states set from outside, lengths, choices of branches, or the Dag's next version) and then every instance state
 that `DagRun.update_state` and `schedule_tis` changed, pass after pass, until nothing changed any more.
 
 Four things are pinned where Airflow leaves them open or does what Isobar deliberately does not:
@@ -99,13 +99,18 @@ class Case:
     def __init__(self, rng, number):
         self.rng = rng
         self.dag_id = f"d{number}"
+        self.run_id = "r"
+        self.serialized = self.new_version()
+        self.next_version = None
+        if rng.random() < 0.3:
+            self.next_version = self.new_version()
+
+    def new_version(self):
         self.plain = []
         self.mappable = []
         with DAG(self.dag_id, start_date=START, schedule=None) as dag:
-            self.dag = dag
             self.build()
-        self.serialized = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
-        self.run_id = "r"
+        return DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
 
     # The Dag
 
@@ -267,7 +272,7 @@ class Case:
 
     # The run
 
-    def record(self, session):
+    def look_over(self):
         spec = self.spec()
         self.is_mapped = {t.task_id: t.is_mapped for t in self.serialized.task_dict.values()}
         self.needed = {
@@ -279,6 +284,10 @@ class Case:
         for group in self.serialized.task_group_dict.values():
             if group.is_mapped:
                 self.needed |= {op.task_id for op, _ in group._expand_input.iter_references()}
+        return spec
+
+    def record(self, session):
+        spec = self.look_over()
         run = DagRun(
             dag_id=self.dag_id, run_id=self.run_id, run_type=DagRunType.MANUAL, logical_date=START, run_after=START,
             start_date=START, state=DagRunState.RUNNING, data_interval=(START, START),
@@ -298,7 +307,15 @@ class Case:
             if run.state != DagRunState.RUNNING:
                 break
             happened = []
-            if clears < 2 and self.rng.random() < 0.06:
+            if self.next_version is not None and self.rng.random() < 0.25:
+                self.serialized, self.next_version = self.next_version, None
+                run.dag = self.serialized
+                new_spec = self.look_over()
+                new_spec["dag_id"] = "d"
+                run.verify_integrity(dag_version_id=None, session=session)
+                session.flush()
+                happened = [new_spec]
+            if not happened and clears < 2 and self.rng.random() < 0.06:
                 clears += 1
                 happened = self.clear(session)
             if not happened:
@@ -340,8 +357,8 @@ class Case:
 
     def changed(self, session):
         now = self.states(session)
-        found = [[self.numbers[t], i, s] for (t, i), s in sorted(now.items()) if self.known.get((t, i)) != s]
-        found += [[self.numbers[t], i, "-"] for (t, i) in sorted(self.known) if (t, i) not in now]
+        found = [[t, i, s] for (t, i), s in sorted(now.items()) if self.known.get((t, i)) != s]
+        found += [[t, i, "-"] for (t, i) in sorted(self.known) if (t, i) not in now]
         self.known = now
         return found
 
@@ -357,7 +374,7 @@ class Case:
         happened = []
         for ti in rng.sample(tis, rng.randint(1, min(len(tis), 4))):
             state = rng.choices(["success", "failed", "skipped", "up_for_retry", "up_for_reschedule"], [70, 12, 8, 4, 3])[0]
-            event = [self.numbers[ti.task_id], ti.map_index, LETTERS[state]]
+            event = [ti.task_id, ti.map_index, LETTERS[state]]
             ti.state = state
             ti.start_date = LONG_AGO
             ti.end_date = LONG_AGO
@@ -397,7 +414,7 @@ class Case:
                                                   TaskMap.map_index == ti.map_index))
             session.execute(delete(XComModel).where(XComModel.dag_id == self.dag_id, XComModel.task_id == ti.task_id,
                                                     XComModel.map_index == ti.map_index))
-            happened.append([self.numbers[ti.task_id], ti.map_index, "n"])
+            happened.append([ti.task_id, ti.map_index, "n"])
         session.flush()
         return happened
 
