@@ -23,6 +23,9 @@ use crate::zygote::{Child, Exit, Sockets, Target, Zygote, ZygoteError};
 /// How long a killed child's sockets may stay open (a grandchild may hold them) before they are closed from here.
 const AFTER_EXIT: Duration = Duration::from_secs(2);
 
+/// How long a child may take to end once it has closed its socket.
+const AFTER_TALK: Duration = Duration::from_secs(5);
+
 /// What a parse child is to do.
 pub(super) struct Job {
     pub(super) file: PathBuf,
@@ -103,6 +106,10 @@ pub(super) async fn run(
         () = tokio::time::sleep(job.timeout) => Ended::TooSlow,
         () = stop.cancelled() => Ended::Stopped,
     };
+    if matches!(talk, Ended::Talked(_)) {
+        // It closes its socket just before it ends; how it ends is part of the answer.
+        let _ = tokio::time::timeout(AFTER_TALK, child.wait()).await;
+    }
     child.kill_group(Signal::SIGKILL).await;
     let exit = child.wait().await;
     for reader in readers {

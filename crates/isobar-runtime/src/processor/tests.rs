@@ -498,3 +498,61 @@ async fn a_thousand_files() {
     println!("idle: {:.4} s of CPU in 10 s", time(spent()) - before);
     processor.stop().await;
 }
+
+/// The whole of a team's side as `isobar standalone` puts it together where it runs as root: an environment made by
+/// `apply`, a user of its own, the walls, a zygote, a parse.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "installs Airflow from a package index, and needs root"]
+async fn a_team_with_a_user_and_an_environment_of_its_own() {
+    use crate::environment::{EnvironmentSpec, apply, make_write_folders};
+    use std::os::unix::fs::PermissionsExt;
+
+    let root = tempfile::tempdir().unwrap();
+    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o711)).unwrap();
+    let home = root.path().canonicalize().unwrap();
+    let mut config = Config::with_home(home.join("state"));
+    config.teams[0].folders = vec![home.join("dags")];
+    config.teams[0].write_folders = vec![home.join("state/data")];
+    fs::create_dir_all(home.join("dags")).unwrap();
+    let text = format!(
+        "import os\nprint('I AM', os.getuid(), os.environ['HOME'])\nopen('{}/x', 'w').close()\nimport multiprocessing\nmultiprocessing.Lock()\n{}",
+        home.join("state/data").display(),
+        dag("d")
+    );
+    fs::write(home.join("dags/d.py"), text).unwrap();
+    let (number, team) = (TeamId(3), config.teams[0].clone());
+    let spec = EnvironmentSpec::from_config(&config, &team, number, 60_000).unwrap();
+    apply(&spec, &mut |_| ()).unwrap_or_else(|error| panic!("{error}"));
+    make_write_folders(&config, &[(team.name.clone(), number)], 60_000).unwrap();
+    let begun = Instant::now();
+    let made = team_python(&config, &team, number, 60_000, &crate::sandbox::tests::launcher());
+    let made = made.unwrap_or_else(|error| panic!("{error}"));
+    println!("put together in {:?}", begun.elapsed());
+    let zygote = Zygote::start(&made.python)
+        .await
+        .unwrap_or_else(|error| panic!("{error}"));
+    println!("zygote ready in {:?}", begun.elapsed());
+    let memory: Arc<Memory> = Arc::default();
+    let zygotes = cell::Sender::new(Some(zygote));
+    let spec = ProcessorSpec::from_config(&config, &team, number, &made.environment.fingerprint);
+    let processor = DagProcessor::start(
+        spec,
+        Arc::new(Variables::default()),
+        memory.clone(),
+        zygotes.subscribe(),
+    );
+    tokio::time::timeout(Duration::from_secs(60), memory.told.notified())
+        .await
+        .unwrap();
+    let file = memory.files.lock().unwrap().values().next().unwrap().clone();
+    processor.stop().await;
+    assert_eq!((dag_ids(&file), &file.import_errors), (vec!["d"], &vec![]));
+    let day = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+    let log = config
+        .log_folder(&team)
+        .join("dag_processor")
+        .join(day)
+        .join("dags-folder/d.py.log");
+    let log = fs::read_to_string(&log).unwrap_or_else(|error| panic!("{}: {error}", log.display()));
+    assert!(log.contains("I AM 60003"), "{log}");
+}
