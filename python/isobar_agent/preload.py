@@ -11,7 +11,7 @@ import airflow.sdk.execution_time.supervisor as supervisor
 import airflow.sdk.execution_time.task_runner
 import airflow.sdk.plugins_manager
 import airflow.sdk.serde
-from isobar_agent import parse
+from isobar_agent import parse, rehearsal
 
 
 def _run_task() -> None:
@@ -31,9 +31,12 @@ _log_fd: int | None = None
 def preload() -> None:
     """Warms what tasks and parses use, beyond the imports above."""
     global _log_fd
+    rehearsal.warm()
     parse.warm()
     _log_fd = os.open(os.devnull, os.O_WRONLY)
     supervisor._configure_logs_over_json_channel(_log_fd)
+    # Airflow blocks it in each child anyway; without its engine the fork has none to put aside.
+    supervisor.block_orm_access()
 
 
 def enter(target: str, fds: list[int]) -> None:

@@ -18,6 +18,10 @@ const FILES: &[(&str, &str)] = &[
         "descendants.py",
         include_str!("../../../../python/isobar_agent/descendants.py"),
     ),
+    (
+        "rehearsal.py",
+        include_str!("../../../../python/isobar_agent/rehearsal.py"),
+    ),
     ("preload.py", include_str!("../../../../python/isobar_agent/preload.py")),
     ("parse.py", include_str!("../../../../python/isobar_agent/parse.py")),
     (

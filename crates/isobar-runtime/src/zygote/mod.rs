@@ -270,7 +270,11 @@ impl Shared {
 
     fn exited(&self, pid: i32, code: i32, cpu: f64) {
         if let Some(tell) = self.state().running.remove(&pid) {
-            let exit = if code < 0 { Exit::Signal(-code) } else { Exit::Code(code) };
+            let exit = if code < 0 {
+                Exit::Signal(-code)
+            } else {
+                Exit::Code(code)
+            };
             let cpu = Duration::try_from_secs_f64(cpu).unwrap_or_default();
             let _ = tell.send(Reaped { exit, cpu });
         }
