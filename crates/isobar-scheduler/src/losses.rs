@@ -275,17 +275,7 @@ fn task_callback(ti: &TaskInstance, run: &Run, bundle: &str, rel_path: &str, sta
         "bundle_version": run.bundle_version,
         "msg": reason,
         "task_callback_type": state.as_str(),
-        "ti": {
-            "id": ti.id.to_string(),
-            "task_id": ti.task_id,
-            "dag_id": ti.dag_id,
-            "run_id": ti.run_id,
-            "try_number": ti.try_number,
-            "map_index": ti.map_index,
-            "hostname": ti.hostname,
-            "dag_version_id": ti.dag_version_id.map(|id| id.to_string()),
-            "context_carrier": {},
-        },
+        "ti": instance_json(ti),
         "context_from_server": {
             "dag_run": run_json(run),
             "task_reschedule_count": 0,
@@ -295,6 +285,21 @@ fn task_callback(ti: &TaskInstance, run: &Run, bundle: &str, rel_path: &str, sta
             "xcom_keys_to_clear": [],
             "should_retry": state == TaskState::UpForRetry,
         },
+    })
+}
+
+/// A task instance as the Task SDK reads it.
+pub(crate) fn instance_json(ti: &TaskInstance) -> Value {
+    json!({
+        "id": ti.id.to_string(),
+        "task_id": ti.task_id,
+        "dag_id": ti.dag_id,
+        "run_id": ti.run_id,
+        "try_number": ti.try_number,
+        "map_index": ti.map_index,
+        "hostname": ti.hostname,
+        "dag_version_id": ti.dag_version_id.map(|id| id.to_string()),
+        "context_carrier": {},
     })
 }
 

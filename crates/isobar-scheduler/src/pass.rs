@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use isobar_engine::admission;
 use isobar_engine::admission::DagKey;
 use isobar_engine::dagplan;
+use isobar_engine::planner::RunEnd;
 use isobar_model::TaskKey;
 use isobar_store::leases::Lease;
 use isobar_store::transitions::{PlanOutcome, PlannedRun, QueuedTask, commit_plans};
@@ -31,6 +32,8 @@ pub(crate) struct Pass<'a> {
     pub admission: Vec<admission::Event>,
     /// Runs whose following run may ask about them.
     pub past: BTreeSet<RunRef>,
+    /// Runs that end in this pass, whose Dag may have a callback.
+    pub ended: Vec<(RunRef, RunEnd)>,
     /// Dags of which a run failed and that pause after too many.
     pub failed_dags: BTreeSet<DagKey>,
     /// To be cancelled after the commit.
@@ -84,6 +87,7 @@ impl<'a> Pass<'a> {
             dag_commands: VecDeque::new(),
             admission: Vec::new(),
             past: BTreeSet::new(),
+            ended: Vec::new(),
             failed_dags: BTreeSet::new(),
             cancels: Vec::new(),
         }
@@ -122,7 +126,9 @@ impl<'a> Pass<'a> {
             while let Some((dag, command)) = self.dag_commands.pop_front() {
                 self.carry_out_for_dag(&dag, command).await?;
             }
-            if let Some(run) = self.past.pop_first() {
+            if let Some((run, end)) = self.ended.pop() {
+                self.call_back(&run, &end).await?;
+            } else if let Some(run) = self.past.pop_first() {
                 self.tell_following(&run).await?;
             } else if let Some(dag) = self.failed_dags.pop_first() {
                 self.tell_failures(&dag).await?;

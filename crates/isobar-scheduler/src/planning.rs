@@ -4,6 +4,7 @@ use isobar_engine::admission::Event as AdmissionEvent;
 use isobar_engine::planner::{Command, Event, RunEnd, WhyEnded};
 use isobar_model::{RunState, TaskKey, TaskState};
 use isobar_store::transitions::{Decided, NewCallback, Placeholder, ReadyTask, RunUpdate};
+use isobar_store::{StoreError, task_instances};
 use serde_json::json;
 
 use crate::memory::RunRef;
@@ -109,7 +110,7 @@ impl Pass<'_> {
         let active = live.active();
         let (team, seconds) = (run.team, live.row.start_date.map(|start| now.duration_since(start)));
         tracing::info!(%team, dag = %run.key.dag_id, run = %run.key.run_id, state = %end.state, why = ?end.why, took = ?seconds, "run ended");
-        self.call_back(run, end);
+        self.ended.push((run.clone(), end.clone()));
         self.note_past(run);
         let dag = run.dag();
         self.step_dag(&dag, isobar_engine::dagplan::Event::RunChanged(active));
@@ -119,16 +120,21 @@ impl Pass<'_> {
     }
 
     /// The Dag's own callback, run by the team's dag-processor.
-    fn call_back(&mut self, run: &RunRef, end: &RunEnd) {
-        let Some(live) = self.memory.runs.get(run) else { return };
-        let failed = end.state == RunState::Failed;
-        let wanted = if failed {
-            live.version.on_failure
-        } else {
-            live.version.on_success
+    pub(crate) async fn call_back(&mut self, run: &RunRef, end: &RunEnd) -> Result<(), StoreError> {
+        let Some(live) = self.memory.runs.get(run) else {
+            return Ok(());
         };
+        let failed = end.state == RunState::Failed;
+        let (version, row) = (&live.version, live.row.clone());
+        let wanted = if failed { version.on_failure } else { version.on_success };
         let Some(dag) = self.memory.dags.get(&run.dag()).filter(|_| wanted) else {
-            return;
+            return Ok(());
+        };
+        let (bundle, rel_path) = (dag.row.bundle.clone(), dag.row.rel_path.clone());
+        let scope = self.setting.org.team(run.team);
+        let last = match &end.cause {
+            Some(key) => task_instances::get(self.tx, scope, &run.key, key).await?,
+            None => None,
         };
         let reason = match end.why {
             WhyEnded::Success => "success",
@@ -136,24 +142,25 @@ impl Pass<'_> {
             WhyEnded::AllTasksDeadlocked => "all_tasks_deadlocked",
             WhyEnded::TimedOut => "timed_out",
         };
-        let callback = NewCallback {
-            bundle: dag.row.bundle.clone(),
-            rel_path: dag.row.rel_path.clone(),
-            request: json!({
-                "type": "DagCallbackRequest",
-                "filepath": dag.row.rel_path,
-                "bundle_name": dag.row.bundle,
-                "bundle_version": live.row.bundle_version,
-                "msg": reason,
-                "dag_id": run.key.dag_id,
-                "run_id": run.key.run_id,
-                "is_failure_callback": failed,
-                "context_from_server": {
-                    "dag_run": crate::losses::run_json(&live.row),
-                    "last_ti": null,
-                },
-            }),
-        };
-        self.plan(run).callbacks.push(callback);
+        let request = json!({
+            "type": "DagCallbackRequest",
+            "filepath": rel_path,
+            "bundle_name": bundle,
+            "bundle_version": row.bundle_version,
+            "msg": reason,
+            "dag_id": run.key.dag_id,
+            "run_id": run.key.run_id,
+            "is_failure_callback": failed,
+            "context_from_server": {
+                "dag_run": crate::losses::run_json(&row),
+                "last_ti": last.as_ref().map(crate::losses::instance_json),
+            },
+        });
+        self.plan(run).callbacks.push(NewCallback {
+            bundle,
+            rel_path,
+            request,
+        });
+        Ok(())
     }
 }

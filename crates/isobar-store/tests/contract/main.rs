@@ -1,0 +1,13 @@
+//! The contract suite: what the store promises, on SQLite always, and on PostgreSQL where `ISOBAR_TEST_POSTGRES` names one.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
+
+#[macro_use]
+mod ground;
+mod clearing;
+mod counters_and_events;
+mod leases;
+mod neighbours;
+mod plans;
+mod runs;
+mod task_writes;
+mod units;
