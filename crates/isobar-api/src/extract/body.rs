@@ -19,7 +19,7 @@ pub(crate) fn json_body(bytes: &Bytes) -> Result<Value, ApiError> {
         ]));
     }
     serde_json::from_slice(bytes).map_err(|error| {
-        let at = error.column().saturating_sub(1);
+        let at = start_of_token(bytes, &error);
         ApiError::unprocessable(vec![json!({
             "type": "json_invalid",
             "loc": ["body", at],
@@ -28,6 +28,20 @@ pub(crate) fn json_body(bytes: &Bytes) -> Result<Value, ApiError> {
             "ctx": {"error": "Expecting value"},
         })])
     })
+}
+
+/// Where Python's reader says that JSON is wrong: at the first character of the token that is none.
+fn start_of_token(bytes: &[u8], error: &serde_json::Error) -> usize {
+    let before: usize = bytes
+        .split_inclusive(|byte| *byte == b'\n')
+        .take(error.line().saturating_sub(1))
+        .map(<[u8]>::len)
+        .sum();
+    let mut at = (before + error.column().saturating_sub(1)).min(bytes.len().saturating_sub(1));
+    while at > 0 && bytes.get(at - 1).is_some_and(u8::is_ascii_alphanumeric) {
+        at -= 1;
+    }
+    at
 }
 
 /// An object of a body, being read.

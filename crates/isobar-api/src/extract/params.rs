@@ -188,6 +188,16 @@ impl Params {
         read
     }
 
+    /// One of the values of an enumeration that stays text.
+    pub(crate) fn member(&mut self, name: &str, words: &[&'static str]) -> Option<&'static str> {
+        let text = self.raw(name)?;
+        let read = words.iter().find(|word| **word == text).copied();
+        if read.is_none() {
+            self.problem(name, Problem::not_member(words), &text);
+        }
+        read
+    }
+
     /// One of some literals.
     pub(crate) fn literal(&mut self, name: &str, words: &[&'static str]) -> Option<&'static str> {
         let text = self.raw(name)?;

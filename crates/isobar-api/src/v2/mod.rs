@@ -1,14 +1,29 @@
 //! `/api/v2`: Airflow 3.3.2's public REST API. One file per resource; paths, parameters, bodies and status codes are
 //! Airflow's own.
 
+mod asset_events;
+mod asset_materialize;
+mod asset_queue;
+mod assets;
+mod bulk;
 mod clear;
+mod connection_body;
+mod connections;
+mod connections_bulk;
 mod dag_json;
 mod dag_sources;
 mod dag_stats;
 mod dag_versions;
+mod dag_warnings;
 mod dags;
+mod event_logs;
+mod import_errors;
 mod logs;
 mod monitor;
+mod owners;
+mod pools;
+mod pools_bulk;
+mod python_json;
 pub(crate) mod redact;
 mod run_json;
 mod run_trigger;
@@ -20,6 +35,8 @@ mod task_instance_json;
 mod task_instance_patch;
 mod task_instances;
 mod tasks;
+mod variables;
+mod variables_bulk;
 mod xcoms;
 
 use axum::Router;
@@ -40,4 +57,17 @@ pub(crate) fn routes() -> Router<AppState> {
         .merge(xcoms::routes())
         .merge(task_instances::routes())
         .merge(logs::routes())
+        .merge(variables::routes())
+        .merge(connections::routes())
+        .merge(pools::routes())
+        .merge(assets::routes())
+        .merge(import_errors::routes())
+        .merge(dag_warnings::routes())
+        .merge(event_logs::routes())
+        .fallback(async || {
+            (
+                axum::http::StatusCode::NOT_FOUND,
+                axum::Json(serde_json::json!({"error": "API route not found"})),
+            )
+        })
 }

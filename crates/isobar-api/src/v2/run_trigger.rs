@@ -5,20 +5,22 @@ use isobar_auth::{Action, Resource};
 use isobar_engine::timetable::{Timetable, TimetableError};
 use isobar_model::dag::SerializedDag;
 use isobar_model::{RunId, RunTrigger, RunType};
-use isobar_store::lists::{dags, runs as run_list, versions};
+use isobar_store::lists::dags::{self, DagRow};
+use isobar_store::lists::{runs as run_list, versions};
 use isobar_store::runs::NewRun;
 use isobar_store::{StoreError, audit};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::run_json::run;
+use super::task_instance_json::python_text;
 use super::stored_dag;
 use crate::ApiError;
 use crate::errors::{Answer, ok};
-use crate::extract::{Ask, Fields};
+use crate::extract::{Ask, Fields, Target};
 
 /// What the body asks for.
-struct Asked {
+pub(super) struct Asked {
     run_id: Option<String>,
     interval: Option<(Timestamp, Timestamp)>,
     logical_date: Option<Timestamp>,
@@ -29,12 +31,14 @@ struct Asked {
 }
 
 impl Asked {
-    fn read(body: &Bytes) -> Result<Self, ApiError> {
+    pub(super) fn read(body: &Bytes, kind: RunType) -> Result<Self, ApiError> {
         let mut fields = Fields::of_body(body)?;
         let run_id = fields.text("dag_run_id", None);
         let start = fields.time("data_interval_start", true);
         let end = fields.time("data_interval_end", true);
-        fields.require("logical_date");
+        if kind == RunType::Manual {
+            fields.require("logical_date");
+        }
         let logical_date = fields.time("logical_date", true);
         let run_after = fields.time("run_after", false);
         let conf_given = fields.has("conf");
@@ -63,9 +67,9 @@ impl Asked {
 /// `POST /dags/{dag_id}/dagRuns`
 pub(super) async fn trigger(ask: Ask, body: Bytes) -> Answer {
     let target = ask.dag(Resource::Run, Action::Create)?;
-    let asked = Asked::read(&body)?;
+    let asked = Asked::read(&body, RunType::Manual)?;
     let dag_id = target.dag_id();
-    let (row, dag, version_id) = {
+    let row = {
         let mut tx = ask.state.store.read().await?;
         let row = dags::get(&mut tx, target.scope, &dag_id)
             .await?
@@ -77,23 +81,44 @@ pub(super) async fn trigger(ask: Ask, body: Bytes) -> Answer {
                 target.written
             )));
         }
-        let manual = |types: &Vec<Value>| types.iter().any(|kind| kind == RunType::Manual.as_str());
-        if row.allowed_run_types.as_array().is_some_and(|types| !manual(types)) {
-            return Err(ApiError::bad_request(format!(
-                "Dag with dag_id: '{}' does not allow manual runs",
-                target.written
-            )));
-        }
+        row
+    };
+    make(&ask, &target, row, asked, RunType::Manual, "trigger_dag_run").await
+}
+
+/// Makes a run of a kind that people may start.
+///
+/// # Errors
+/// 400 and 404 in Airflow's words, 409 where the run is there, 503 where only Python could say its data interval.
+pub(super) async fn make(
+    ask: &Ask,
+    target: &Target,
+    row: DagRow,
+    asked: Asked,
+    kind: RunType,
+    event: &'static str,
+) -> Answer {
+    let dag_id = target.dag_id();
+    let allows = |types: &Vec<Value>| types.iter().any(|one| one == kind.as_str());
+    if row.allowed_run_types.as_array().is_some_and(|types| !allows(types)) {
+        return Err(ApiError::bad_request(format!(
+            "Dag with dag_id: '{}' does not allow {} runs",
+            target.written,
+            kind.as_str().replace('_', " ")
+        )));
+    }
+    let (dag, version_id) = {
+        let mut tx = ask.state.store.read().await?;
         let content = versions::content(&mut tx, target.scope, &dag_id, None).await?;
-        let content = content.ok_or_else(|| stored_dag::missing(&target))?;
+        let content = content.ok_or_else(|| stored_dag::missing(target))?;
         let dag = ask
             .state
             .dags
             .read(&content)
-            .ok_or_else(|| stored_dag::missing(&target))?;
-        (row, dag, content.id)
+            .ok_or_else(|| stored_dag::missing(target))?;
+        (dag, content.id)
     };
-    let new = checked(&dag, &target.written, asked, &ask).map_err(|problem| match problem {
+    let new = checked(&dag, &target.written, asked, kind, ask).map_err(|problem| match problem {
         Refusal::Bad(text) => ApiError::bad_request(text),
         Refusal::NeedsPython(path) => ApiError::new(
             axum::http::StatusCode::SERVICE_UNAVAILABLE,
@@ -120,14 +145,14 @@ pub(super) async fn trigger(ask: Ask, body: Bytes) -> Answer {
         }
         other => other?,
     };
-    let record = audit::Record::new("trigger_dag_run", ask.caller.name())
+    let record = audit::Record::new(event, ask.caller.name())
         .dag(&dag_id)
         .run(&new.run_id)
         .extra(json!({"conf": new.conf, "run_id": new.run_id}));
     audit::write(&mut tx, target.scope, &[record]).await?;
     let made = run_list::get(&mut tx, target.scope, &dag_id, &new.run_id).await?;
     tx.commit().await?;
-    let made = made.ok_or_else(|| stored_dag::missing(&target))?;
+    let made = made.ok_or_else(|| stored_dag::missing(target))?;
     ok(&run(&made, &ask.names))
 }
 
@@ -136,7 +161,7 @@ enum Refusal {
     NeedsPython(String),
 }
 
-fn checked(dag: &SerializedDag, written: &str, asked: Asked, ask: &Ask) -> Result<NewRun, Refusal> {
+fn checked(dag: &SerializedDag, written: &str, asked: Asked, kind: RunType, ask: &Ask) -> Result<NewRun, Refusal> {
     let bad = |text: String| Err(Refusal::Bad(text));
     if asked.partition_key.is_some() && !dag.timetable.is_partitioned() {
         return bad(format!(
@@ -156,13 +181,13 @@ fn checked(dag: &SerializedDag, written: &str, asked: Asked, ask: &Ask) -> Resul
     let run_id = asked.run_id.unwrap_or_else(|| {
         let random = random_text();
         timetable.run_id(
-            RunType::Manual,
+            kind,
             asked.run_after,
             asked.partition_key.as_deref(),
             &random,
         )
     });
-    if let Some(problem) = problem_of_run_id(&run_id) {
+    if let Some(problem) = problem_of_run_id(&run_id, kind) {
         return bad(problem);
     }
     if let Some(problem) = problem_of_conf(dag, asked.conf.as_ref()) {
@@ -181,14 +206,14 @@ fn checked(dag: &SerializedDag, written: &str, asked: Asked, ask: &Ask) -> Resul
         ..NewRun::new(
             dag.dag_id.clone(),
             RunId::from(run_id),
-            RunType::Manual,
+            kind,
             asked.run_after,
         )
     })
 }
 
-/// What Airflow has against a run id of a manual run.
-pub(super) fn problem_of_run_id(run_id: &str) -> Option<String> {
+/// What Airflow has against a run id of a run that somebody made.
+pub(super) fn problem_of_run_id(run_id: &str, kind: RunType) -> Option<String> {
     if run_id.contains("..") {
         return Some(format!(
             "The run_id '{run_id}' must not contain '..' to prevent path traversal"
@@ -211,7 +236,7 @@ pub(super) fn problem_of_run_id(run_id: &str) -> Option<String> {
         ));
     }
     let claimed = RunType::from_run_id(run_id);
-    (claimed != RunType::Manual)
+    (kind == RunType::Manual && claimed != RunType::Manual)
         .then(|| format!("A manual DAG run cannot use ID '{run_id}' since it is reserved for {claimed} runs"))
 }
 
@@ -232,40 +257,36 @@ pub(super) fn problem_of_conf(dag: &SerializedDag, conf: Option<&Map<String, Val
             return Some(format!(
                 "Invalid input for param {}: {}",
                 param.name,
-                explain(&error, value)
+                explain(&error, &param.schema, value)
             ));
         }
     }
     None
 }
 
-/// The refusal in the words of Python's `jsonschema` where it is of the common kinds.
-fn explain(error: &jsonschema::ValidationError<'_>, value: &Value) -> String {
-    let shown = super::task_instance_json::python_text(value);
-    match error.kind() {
-        jsonschema::error::ValidationErrorKind::Type { kind } => {
+/// The refusal in the words of Python's `jsonschema`, for the kinds that params commonly use.
+fn explain(error: &jsonschema::ValidationError<'_>, schema: &Map<String, Value>, value: &Value) -> String {
+    use jsonschema::error::{TypeKind, ValidationErrorKind};
+    let shown = python_text(value);
+    let (keyword, problem) = match error.kind() {
+        ValidationErrorKind::Type { kind } => {
             let types = match kind {
-                jsonschema::error::TypeKind::Single(one) => format!("'{one}'"),
-                jsonschema::error::TypeKind::Multiple(some) => {
-                    some.iter().map(|one| format!("'{one}'")).collect::<Vec<_>>().join(", ")
-                }
+                TypeKind::Single(one) => format!("'{one}'"),
+                TypeKind::Multiple(some) => some.iter().map(|one| format!("'{one}'")).collect::<Vec<_>>().join(", "),
             };
-            format!("{shown} is not of type {types}")
+            ("type", format!("{shown} is not of type {types}"))
         }
-        jsonschema::error::ValidationErrorKind::Enum { options } => {
-            format!(
-                "{shown} is not one of {}",
-                super::task_instance_json::python_text(options)
-            )
-        }
-        jsonschema::error::ValidationErrorKind::Minimum { limit } => {
-            format!("{shown} is less than the minimum of {limit}")
-        }
-        jsonschema::error::ValidationErrorKind::Maximum { limit } => {
-            format!("{shown} is greater than the maximum of {limit}")
-        }
-        _ => error.to_string(),
-    }
+        ValidationErrorKind::Enum { options } => ("enum", format!("{shown} is not one of {}", python_text(options))),
+        ValidationErrorKind::Minimum { limit } => ("minimum", format!("{shown} is less than the minimum of {limit}")),
+        ValidationErrorKind::Maximum { limit } => ("maximum", format!("{shown} is greater than the maximum of {limit}")),
+        ValidationErrorKind::MinLength { .. } => ("minLength", format!("{shown} is too short")),
+        ValidationErrorKind::MaxLength { .. } => ("maxLength", format!("{shown} is too long")),
+        ValidationErrorKind::Pattern { pattern } => ("pattern", format!("{shown} does not match '{pattern}'")),
+        ValidationErrorKind::Format { format } => ("format", format!("{shown} is not a '{format}'")),
+        _ => return error.to_string(),
+    };
+    let schema = python_text(&Value::Object(schema.clone()));
+    format!("{problem}\n\nFailed validating '{keyword}' in schema:\n    {schema}\n\nOn instance:\n    {shown}")
 }
 
 /// Eight letters and digits.
@@ -280,10 +301,10 @@ mod tests {
 
     #[test]
     fn a_manual_run_cannot_take_the_id_of_a_scheduled_one() {
-        assert!(problem_of_run_id("scheduled__2026-01-01T00:00:00+00:00").is_some());
-        assert!(problem_of_run_id("manual__2026-01-01T00:00:00+00:00").is_none());
-        assert!(problem_of_run_id("b_1763760000000_0").is_none());
-        assert!(problem_of_run_id("a/../b").is_some());
-        assert!(problem_of_run_id("a b").is_some());
+        assert!(problem_of_run_id("scheduled__2026-01-01T00:00:00+00:00", RunType::Manual).is_some());
+        assert!(problem_of_run_id("manual__2026-01-01T00:00:00+00:00", RunType::Manual).is_none());
+        assert!(problem_of_run_id("b_1763760000000_0", RunType::Manual).is_none());
+        assert!(problem_of_run_id("a/../b", RunType::Manual).is_some());
+        assert!(problem_of_run_id("a b", RunType::Manual).is_some());
     }
 }
