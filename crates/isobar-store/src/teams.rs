@@ -84,7 +84,7 @@ pub async fn apply(tx: &mut Tx, _scope: &OrgScope, steps: &[Step], now: Timestam
                 let number = if *name == TeamName::default_team() {
                     TeamId::DEFAULT.0.into()
                 } else {
-                    tx.row("SELECT coalesce(max(team_no), 0) + 1 AS n FROM team", vals![])
+                    tx.row("SELECT coalesce(max(team_no), 0) + 1 AS n FROM team WHERE team_no > 0", vals![])
                         .await?
                         .map_or(Ok(1), |row| row.int("n"))?
                 };
