@@ -15,7 +15,7 @@ use isobar_executors::{Executor, LocalExecutor, Reports, RunEnded, RunTask, Runn
 use isobar_runtime::environment::{self, EnvironmentSpec, TeamPython, team_python};
 use isobar_runtime::masker::MaskerConfig;
 use isobar_runtime::processor::{DagProcessor, ProcessorSpec};
-use isobar_runtime::sandbox::{DEFAULT_UID_BASE, Launcher};
+use isobar_runtime::sandbox::{self, DEFAULT_UID_BASE, Launcher, OsUser};
 use isobar_runtime::supervisor::{Supervisor, SupervisorConfig, Timers};
 use isobar_runtime::zygote::Zygote;
 use isobar_scheduler::TeamSetting;
@@ -69,6 +69,7 @@ impl TeamSides {
             signals: signals.clone(),
             stop: CancellationToken::new(),
         };
+        make_write_folders(config, teams);
         let tracker = TaskTracker::new();
         let (mut settings, mut all_executors) = (HashMap::new(), Vec::new());
         for known in teams {
@@ -111,6 +112,21 @@ impl TeamSides {
         .await;
         self.stop.cancel();
         self.tracker.wait().await;
+    }
+}
+
+/// Makes every team's write folders before the first zygote starts: one team may read what another writes, and walls
+/// open only folders that exist.
+fn make_write_folders(config: &Config, teams: &[KnownTeam]) {
+    for known in teams {
+        let Some(team) = config.team(known.name.as_str()) else {
+            continue;
+        };
+        let made = OsUser::of_team(known.name.as_str(), known.id, team.os_user.as_deref(), DEFAULT_UID_BASE)
+            .and_then(|user| sandbox::make_write_folders(team, user));
+        if let Err(error) = made {
+            tracing::error!(team = %team.name, %error, "a write folder of the team cannot be made");
+        }
     }
 }
 
