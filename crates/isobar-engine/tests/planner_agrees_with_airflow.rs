@@ -214,22 +214,28 @@ impl Replay {
             changes.instances.push(row.clone());
             let key = row.key.clone();
             if map_index < 0 {
+                let known = self.lengths.get(&task_id).copied();
                 match extra.length {
                     Some(length) => self.lengths.insert(task_id.clone(), length),
                     None => self.lengths.remove(&task_id),
                 };
-                changes.lengths.push(MapLength {
-                    task_id,
-                    length: extra.length,
-                });
+                if known != extra.length {
+                    changes.lengths.push(MapLength {
+                        task_id,
+                        length: extra.length,
+                    });
+                }
             }
             let choice = SkipChoice {
                 key,
                 followed: extra.followed,
                 skipped: extra.skipped,
             };
-            changes.choices.push(choice.clone());
-            self.choices.insert(place, choice);
+            let chose = choice.followed.is_some() || choice.skipped.is_some();
+            let had_chosen = self.choices.insert(place, choice.clone());
+            if chose || had_chosen.is_some_and(|choice| choice.followed.is_some() || choice.skipped.is_some()) {
+                changes.choices.push(choice);
+            }
         }
         new_version
     }

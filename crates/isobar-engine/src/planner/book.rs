@@ -369,10 +369,6 @@ impl Book {
             if self.task(*down).open == 0 {
                 continue;
             }
-            let rule = graph.task(*down).trigger_rule;
-            if only_state && !super::rule::can_matter(rule, ended, complete) {
-                continue;
-            }
             match self.instances_below(number, index, *down) {
                 Some(range) => {
                     self.look(Look::one(*down, UNMAPPED));
@@ -380,7 +376,13 @@ impl Book {
                         self.look(Look::one(*down, below));
                     }
                 }
-                None => self.look(Look::all(*down)),
+                None => {
+                    let rule = graph.task(*down).trigger_rule;
+                    let counted_by_rows = graph.derived(*down).upstream_expands;
+                    if !only_state || !counted_by_rows || super::rule::can_matter(rule, ended, complete) {
+                        self.look(Look::all(*down));
+                    }
+                }
             }
         }
         self.tell_watchers(number);
