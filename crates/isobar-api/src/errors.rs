@@ -53,11 +53,21 @@ impl ApiError {
     /// 409 as Airflow answers a violated unique key.
     #[must_use]
     pub fn not_unique(table: &str, column: &str) -> Self {
+        let id = &uuid::Uuid::new_v4().simple().to_string()[..8];
+        tracing::info!(
+            id,
+            table,
+            column,
+            "a request would have made a second row of a unique key"
+        );
         Self::conflict(json!({
             "reason": "Unique constraint violation",
             "statement": "hidden",
             "orig_error": "hidden",
-            "message": format!("UNIQUE constraint failed: {table}.{column}"),
+            "message": format!(
+                "Serious error when handling your request. Check logs for more details - you will find it in api \
+                 server when you look for ID {id}"
+            ),
         }))
     }
 

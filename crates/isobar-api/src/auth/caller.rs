@@ -5,7 +5,7 @@ use axum::http::header::{AUTHORIZATION, COOKIE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use isobar_auth::Principal;
+use isobar_auth::{Denied, Principal};
 use serde_json::json;
 
 use crate::AppState;
@@ -19,20 +19,27 @@ pub struct Caller(pub Principal);
 
 /// Nobody, or somebody whose token is not accepted. Deliberately says no more.
 #[derive(Debug)]
-pub struct NotRecognised {
-    had_token: bool,
+pub enum NotRecognised {
+    /// No credentials: 401, as in Airflow.
+    Nobody,
+    /// Credentials that ran out: 401, so that clients log in again.
+    Expired,
+    /// Credentials that are none: 403, as in Airflow.
+    Refused,
 }
 
 impl IntoResponse for NotRecognised {
     fn into_response(self) -> Response {
-        // Airflow: no credentials is 401 "Not authenticated", bad ones 401 "Invalid JWT token".
-        let detail = if self.had_token {
-            "Invalid JWT token"
-        } else {
-            "Not authenticated"
+        let (status, detail) = match self {
+            Self::Nobody => (StatusCode::UNAUTHORIZED, "Not authenticated"),
+            Self::Expired => (StatusCode::UNAUTHORIZED, "Token Expired"),
+            Self::Refused => (StatusCode::FORBIDDEN, "Invalid JWT token"),
         };
         let body = axum::Json(json!({ "detail": detail }));
-        (StatusCode::UNAUTHORIZED, [("www-authenticate", "Bearer")], body).into_response()
+        match status {
+            StatusCode::UNAUTHORIZED => (status, [("www-authenticate", "Bearer")], body).into_response(),
+            _ => (status, body).into_response(),
+        }
     }
 }
 
@@ -40,10 +47,13 @@ impl FromRequestParts<AppState> for Caller {
     type Rejection = NotRecognised;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, NotRecognised> {
-        let token = token_of(&parts.headers).ok_or(NotRecognised { had_token: false })?;
+        let token = token_of(&parts.headers).ok_or(NotRecognised::Nobody)?;
         state.auth.user(token).map(Caller).map_err(|denied| {
             tracing::debug!(%denied, "a caller's token was not accepted");
-            NotRecognised { had_token: true }
+            match denied {
+                Denied::Expired => NotRecognised::Expired,
+                _ => NotRecognised::Refused,
+            }
         })
     }
 }

@@ -79,7 +79,8 @@ async fn affected(
 ) -> Result<(Vec<Value>, Vec<Value>), ApiError> {
     let mut tx = ask.state.store.read().await?;
     let states = if asked.only_failed { FAILED.to_vec() } else { Vec::new() };
-    let found = find(&mut tx, target, None, &Runs::One(row.run_id.clone()), states).await?;
+    let mut found = find(&mut tx, target, None, &Runs::One(row.run_id.clone()), states).await?;
+    found.sort_by(|a, b| (&a.task_id, a.map_index).cmp(&(&b.task_id, b.map_index)));
     if !asked.only_new {
         return Ok((found.iter().map(|row| instance(row, &ask.names)).collect(), Vec::new()));
     }
@@ -212,7 +213,12 @@ pub(super) async fn many_runs(ask: Ask, body: Bytes) -> Answer {
              (partition_date_start / partition_date_end) must be provided.",
         );
     }
-    fields.done()?;
+    // Airflow reads this body twice, for the permissions and for the handler, and says what is wrong twice.
+    let problems = fields.problems();
+    if !problems.is_empty() {
+        let again = problems.clone();
+        return Err(ApiError::unprocessable(problems.into_iter().chain(again).collect()));
+    }
     let mut meant: Vec<(Target, String)> = Vec::new();
     if listed.is_empty() {
         let Some(target) = here else {

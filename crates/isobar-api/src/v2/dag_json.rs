@@ -47,7 +47,7 @@ pub(super) fn dag(row: &DagRow, names: &Names) -> Map<String, Value> {
         "relative_fileloc": row.rel_path,
         "fileloc": row.fileloc,
         "description": row.description,
-        "timetable_summary": row.timetable_summary,
+        "timetable_summary": row.timetable_summary.as_deref().filter(|text| *text != "None"),
         "timetable_description": row.timetable_description,
         "timetable_partitioned": row.timetable_partitioned,
         "timetable_periodic": row.timetable_periodic,

@@ -79,7 +79,7 @@ pub(super) fn run_states(texts: &[String]) -> Result<Vec<Option<RunState>>, ApiE
             text => text.parse().map(Some).map_err(|_| {
                 ApiError::new(
                     axum::http::StatusCode::UNPROCESSABLE_ENTITY,
-                    "Invalid value for state. Valid values are queued, success, running, failed",
+                    "Invalid value for state. Valid values are queued, running, success, failed",
                 )
             }),
         })
@@ -125,9 +125,9 @@ async fn details(ask: Ask) -> Answer {
         "template_search_path": attribute(&stored, "template_searchpath"),
         "timezone": stored.timezone.name(),
         "last_parsed": time(row.last_parsed),
-        "default_args": stored.default_args,
+        "default_args": default_args(&stored),
         "rerun_with_latest_version": stored.rerun_with_latest_version,
-        "owner_links": owner_links(dags::owner_links(&mut tx, target.scope, &target.dag_id()).await?),
+        "owner_links": stored.owner_links,
         "is_favorite": dags::is_favorite(&mut tx, target.scope, &target.dag_id(), ask.caller.name()).await?,
         "active_runs_count": dags::running_runs(&mut tx, target.scope, &target.dag_id()).await?,
         "concurrency": row.max_active_tasks,
@@ -152,15 +152,34 @@ async fn details(ask: Ask) -> Answer {
     ok(&body.into())
 }
 
-fn owner_links(links: Vec<(String, String)>) -> Value {
-    if links.is_empty() {
-        return Value::Null;
+/// The default arguments of tasks, durations and times as pydantic writes them.
+fn default_args(dag: &SerializedDag) -> Value {
+    let args = dag.json().get("dag").and_then(|dag| dag.get("default_args"));
+    args.map_or_else(|| Value::Object(Map::new()), shown)
+}
+
+/// A value of Airflow's tagged encoding as its API shows it.
+fn shown(value: &Value) -> Value {
+    let tagged = value
+        .as_object()
+        .and_then(|map| Some((map.get("__type")?.as_str()?, map.get("__var")?)));
+    match (tagged, value) {
+        (Some(("timedelta", inner)), _) => inner.as_f64().map_or(Value::Null, |seconds| {
+            jiff::SignedDuration::try_from_secs_f64(seconds)
+                .map_or(Value::Null, |delta| super::tasks::iso_duration(delta).into())
+        }),
+        (Some(("datetime", inner)), _) => inner
+            .as_f64()
+            .and_then(|seconds| jiff::SignedDuration::try_from_secs_f64(seconds).ok())
+            .and_then(|since| jiff::Timestamp::from_duration(since).ok())
+            .map_or(Value::Null, |at| time(Some(at))),
+        (Some((_, inner)), _) => shown(inner),
+        (None, Value::Object(map)) => {
+            Value::Object(map.iter().map(|(key, value)| (key.clone(), shown(value))).collect())
+        }
+        (None, Value::Array(items)) => items.iter().map(shown).collect(),
+        (None, other) => other.clone(),
     }
-    links
-        .into_iter()
-        .map(|(owner, link)| (owner, Value::from(link)))
-        .collect::<Map<_, _>>()
-        .into()
 }
 
 fn attribute(dag: &SerializedDag, name: &str) -> Value {

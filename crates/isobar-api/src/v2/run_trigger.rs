@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::run_json::run;
-use super::task_instance_json::python_text;
 use super::stored_dag;
+use super::task_instance_json::python_text;
 use crate::ApiError;
 use crate::errors::{Answer, ok};
 use crate::extract::{Ask, Fields, Target};
@@ -131,7 +131,13 @@ pub(super) async fn make(
         ..new
     };
     let mut tx = ask.state.store.begin().await?;
-    match ask.state.execution.new_runs().create(&mut tx, target.scope, &new, jiff::Timestamp::now()).await {
+    match ask
+        .state
+        .execution
+        .new_runs()
+        .create(&mut tx, target.scope, &new, jiff::Timestamp::now())
+        .await
+    {
         Err(StoreError::Exists { .. }) => {
             let same_id = run_list::get(&mut tx, target.scope, &dag_id, &new.run_id)
                 .await?
@@ -180,12 +186,7 @@ fn checked(dag: &SerializedDag, written: &str, asked: Asked, kind: RunType, ask:
     };
     let run_id = asked.run_id.unwrap_or_else(|| {
         let random = random_text();
-        timetable.run_id(
-            kind,
-            asked.run_after,
-            asked.partition_key.as_deref(),
-            &random,
-        )
+        timetable.run_id(kind, asked.run_after, asked.partition_key.as_deref(), &random)
     });
     if let Some(problem) = problem_of_run_id(&run_id, kind) {
         return bad(problem);
@@ -203,12 +204,7 @@ fn checked(dag: &SerializedDag, written: &str, asked: Asked, kind: RunType, ask:
         logical_date: asked.logical_date,
         interval,
         partition_key: asked.partition_key,
-        ..NewRun::new(
-            dag.dag_id.clone(),
-            RunId::from(run_id),
-            kind,
-            asked.run_after,
-        )
+        ..NewRun::new(dag.dag_id.clone(), RunId::from(run_id), kind, asked.run_after)
     })
 }
 
@@ -278,7 +274,9 @@ fn explain(error: &jsonschema::ValidationError<'_>, schema: &Map<String, Value>,
         }
         ValidationErrorKind::Enum { options } => ("enum", format!("{shown} is not one of {}", python_text(options))),
         ValidationErrorKind::Minimum { limit } => ("minimum", format!("{shown} is less than the minimum of {limit}")),
-        ValidationErrorKind::Maximum { limit } => ("maximum", format!("{shown} is greater than the maximum of {limit}")),
+        ValidationErrorKind::Maximum { limit } => {
+            ("maximum", format!("{shown} is greater than the maximum of {limit}"))
+        }
         ValidationErrorKind::MinLength { .. } => ("minLength", format!("{shown} is too short")),
         ValidationErrorKind::MaxLength { .. } => ("maxLength", format!("{shown} is too long")),
         ValidationErrorKind::Pattern { pattern } => ("pattern", format!("{shown} does not match '{pattern}'")),

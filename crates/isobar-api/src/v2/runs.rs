@@ -186,9 +186,9 @@ pub(super) fn collection(ask: &Ask, rows: &[RunRow], total: i64) -> Value {
     })
 }
 
-/// Names of Dags in a body, as team and id; those of teams that are not there find nothing.
+/// Names of Dags in a body, as team and id; those of teams that are not there find nothing. An empty list asks for nothing.
 pub(super) fn named_dags(ask: &Ask, names: Option<Vec<String>>) -> Option<Vec<(TeamId, DagId)>> {
-    names.map(|names| {
+    names.filter(|names| !names.is_empty()).map(|names| {
         names
             .iter()
             .map(|written| {
@@ -230,7 +230,7 @@ async fn batch(ask: Ask, body: Bytes) -> Answer {
     let limit = fields.natural("page_limit", 100);
     let filter = RunFilter {
         dags: named_dags(&ask, fields.texts("dag_ids")),
-        states: fields.words("states", &["queued", "success", "running", "failed"]),
+        states: fields.words("states", &["queued", "running", "success", "failed"]),
         run_after: fields.times(["run_after_gte", "run_after_gt", "run_after_lte", "run_after_lt"]),
         logical_date: fields.times([
             "logical_date_gte",

@@ -189,8 +189,8 @@ async fn batch(ask: Ask, body: Bytes) -> Answer {
     let mut fields = Fields::of_body(&body)?;
     let filter = InstanceFilter {
         dags: named_dags(&ask, fields.texts("dag_ids")),
-        run_ids: fields.texts("dag_run_ids"),
-        task_ids: fields.texts("task_ids"),
+        run_ids: fields.texts("dag_run_ids").filter(|ids| !ids.is_empty()),
+        task_ids: fields.texts("task_ids").filter(|ids| !ids.is_empty()),
         states: fields.words("state", &STATES),
         run_after: fields.times(["run_after_gte", "run_after_gt", "run_after_lte", "run_after_lt"]),
         logical_date: fields.times([

@@ -307,7 +307,7 @@ fn narrow(select: &mut Select, filter: &InstanceFilter) {
     }
     select.one_of("t.try_number", filter.try_numbers.iter().copied().map(Some));
     select.one_of("t.operator", filter.operators.iter().map(Some));
-    select.matches("t.custom_operator_name", &filter.operator_match);
+    select.matches("coalesce(t.custom_operator_name, t.operator)", &filter.operator_match);
     select.one_of("t.map_index", filter.map_indices.iter().copied().map(Some));
     select.matches(
         "coalesce(t.rendered_map_index, CASE WHEN t.map_index >= 0 THEN CAST(t.map_index AS TEXT) END)",
