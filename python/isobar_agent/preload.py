@@ -11,16 +11,10 @@ import airflow.sdk.execution_time.supervisor as supervisor
 import airflow.sdk.execution_time.task_runner
 import airflow.sdk.plugins_manager
 import airflow.sdk.serde
-from isobar_agent import parse, rehearsal
+from isobar_agent import bytecode, parse, rehearsal, task
 
 
-def _run_task() -> None:
-    from airflow.sdk.execution_time.task_runner import main
-
-    main()
-
-
-TARGETS = {"task": _run_task, "parse": parse.run}
+TARGETS = {"task": task.run, "parse": parse.run}
 
 
 # Where the logs of this process go. Setting up logging takes a third of a parse, so it is done once: a fork puts its
@@ -31,6 +25,7 @@ _log_fd: int | None = None
 def preload() -> None:
     """Warms what tasks and parses use, beyond the imports above."""
     global _log_fd
+    bytecode.keep_apart()
     rehearsal.warm()
     parse.warm()
     _log_fd = os.open(os.devnull, os.O_WRONLY)

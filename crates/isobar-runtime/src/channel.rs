@@ -10,6 +10,9 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 
+/// Room for one read, in bytes.
+const READ_AHEAD: usize = 16 * 1024;
+
 /// Why a child can no longer be talked to.
 #[derive(Debug, thiserror::Error)]
 pub enum ChannelError {
@@ -47,6 +50,8 @@ impl Channel {
             if let Some(request) = self.buffer.next_request()? {
                 return Ok(Some(request));
             }
+            // Grows with what arrives, never with what is announced.
+            self.buffer.bytes_mut().reserve(READ_AHEAD);
             match self.socket.read_buf(self.buffer.bytes_mut()).await {
                 // A child that dies in the middle of a frame has said nothing.
                 Ok(0) => return Ok(None),

@@ -111,6 +111,36 @@ async fn a_child_that_sends_garbage_is_killed() {
 }
 
 #[tokio::test]
+async fn running_as_another_user_is_refused_in_words() {
+    let team = Team::start().await;
+    let done = team
+        .run(&MemoryApi::with(|world| world.max_tries = 3), "as_another")
+        .await;
+    assert_eq!(done.ended.reported, Some("failed"), "{:#?}", done.log);
+    assert!(done.has("`run_as_user` is not supported"), "{:#?}", done.log);
+}
+
+#[tokio::test]
+async fn a_dag_files_bytecode_is_kept_in_the_teams_own_folder() {
+    let team = Team::start().await;
+    team.run(&MemoryApi::with(|_| {}), "noop").await;
+    let kept = team
+        .home
+        .path()
+        .join("bytecode")
+        .join(support::dags().strip_prefix("/").unwrap())
+        .join("__pycache__");
+    let files: Vec<_> = std::fs::read_dir(&kept)
+        .unwrap()
+        .map(|file| file.unwrap().file_name())
+        .collect();
+    assert!(
+        files.iter().any(|name| name.to_string_lossy().starts_with("flows.")),
+        "{files:?}"
+    );
+}
+
+#[tokio::test]
 async fn secrets_never_reach_the_log() {
     let team = Team::start().await;
     let api = MemoryApi::with(|world| {

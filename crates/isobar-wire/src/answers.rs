@@ -479,7 +479,7 @@ fn clear_asset_store(asset: AssetRef) -> Request {
 pub fn reply(shape: Shape, answer: Result<Answer, Refusal>) -> Reply {
     let answer = match answer {
         Ok(answer) => answer,
-        Err(refusal) => return refused(shape, refusal),
+        Err(refusal) => return refused(shape, &refusal),
     };
     let body = answer.body;
     Reply::Body(match shape {
@@ -508,7 +508,7 @@ pub fn reply(shape: Shape, answer: Result<Answer, Refusal>) -> Reply {
     })
 }
 
-fn refused(shape: Shape, refusal: Refusal) -> Reply {
+fn refused(shape: Shape, refusal: &Refusal) -> Reply {
     let denied = |name: &str, value: String| {
         let detail = json!({name: value, "status_code": refusal.status});
         Reply::Body(Some(error_response("PERMISSION_DENIED", detail)))
@@ -523,7 +523,7 @@ fn refused(shape: Shape, refusal: Refusal) -> Reply {
         (Shape::XCom(key), 404) => Reply::Body(Some(typed("XComResult", json!({"key": key, "value": null})))),
         (Shape::OrMissing(_, error, detail), 404) => Reply::Body(Some(error_response(error, detail))),
         (Shape::RenderedFields, 410) => Reply::Body(None),
-        _ => Reply::Error(server_error(&refusal)),
+        _ => Reply::Error(server_error(refusal)),
     }
 }
 
@@ -554,6 +554,7 @@ pub fn ok_response() -> Value {
     json!({"ok": true, "type": "OKResponse"})
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "callers make the detail in place")]
 fn error_response(error: &str, detail: Value) -> Value {
     json!({"error": error, "detail": detail, "type": "ErrorResponse"})
 }
@@ -567,6 +568,7 @@ fn typed(kind: &str, body: Value) -> Value {
     Value::Object(map)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "bodies are moved into their answer")]
 fn wrapped(kind: &str, name: &str, body: Value) -> Value {
     json!({name: body, "type": kind})
 }

@@ -22,6 +22,11 @@ const FILES: &[(&str, &str)] = &[
         "rehearsal.py",
         include_str!("../../../../python/isobar_agent/rehearsal.py"),
     ),
+    (
+        "bytecode.py",
+        include_str!("../../../../python/isobar_agent/bytecode.py"),
+    ),
+    ("task.py", include_str!("../../../../python/isobar_agent/task.py")),
     ("preload.py", include_str!("../../../../python/isobar_agent/preload.py")),
     ("parse.py", include_str!("../../../../python/isobar_agent/parse.py")),
     (

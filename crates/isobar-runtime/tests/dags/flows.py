@@ -172,6 +172,10 @@ with DAG(
         for name in sorted(os.environ):
             print("env", name)
 
+    @task(run_as_user="somebody-else")
+    def as_another():
+        return None
+
     @task
     def garbage():
         os.write(0, b"\xff\xff\xff\xff garbage")
@@ -179,7 +183,7 @@ with DAG(
 
     noop() >> [value(), boom(), give_up(), skip(), sys_exit(), os_exit(), os_exit_well(), killed(), crash()]
     [too_long(), outlet(), outputs(), secrets(), not_a_number(), big(), slow(), stubborn(), lingering()]
-    [leaves_a_process(), store(), environment(), garbage()]
+    [leaves_a_process(), store(), environment(), garbage(), as_another()]
 
     Killable(task_id="killable")
     Never(task_id="never", mode="reschedule", poke_interval=60)

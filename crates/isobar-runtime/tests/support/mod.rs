@@ -38,7 +38,10 @@ pub fn python() -> PathBuf {
 }
 
 pub fn dags() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dags")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/dags")
+        .canonicalize()
+        .unwrap()
 }
 
 pub fn spec(home: &Path) -> PythonSpec {
