@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::PINS;
+
 /// Why an environment cannot be made or used.
 #[derive(Debug, thiserror::Error)]
 pub enum EnvironmentError {
@@ -42,7 +44,8 @@ pub enum EnvironmentError {
     /// An environment has another Airflow.
     #[error(
         "team `{team}`: `{venv}` has {package} {found}, and Isobar speaks the wires of {package} {needed} \
-         only\nhint: {hint}"
+         only\nhint: `{venv}/bin/python -m pip install {pins}`",
+        pins = PINS.join(" ")
     )]
     OtherAirflow {
         /// The team.
@@ -55,8 +58,6 @@ pub enum EnvironmentError {
         found: String,
         /// The version needed.
         needed: &'static str,
-        /// What to do.
-        hint: String,
     },
     /// The interpreter did not answer.
     #[error("team `{team}`: `{python}` does not work: {reason}\nhint: check the team's `python` settings")]

@@ -120,7 +120,6 @@ impl Probe {
                     package,
                     found: found.clone(),
                     needed,
-                    hint: format!("`{}/bin/python -m pip install {}`", venv.display(), PINS.join(" ")),
                 });
             }
         }

@@ -157,9 +157,9 @@ fn translate(line: &str) -> Option<(String, bool)> {
                     pattern.push('/');
                 }
                 if part == "*" {
-                    pattern.push_str("[^/]+")
+                    pattern.push_str("[^/]+");
                 } else {
-                    translate_part(part, &mut pattern)
+                    translate_part(part, &mut pattern);
                 }
                 if at == last {
                     pattern.push_str("(?:/.*)?");

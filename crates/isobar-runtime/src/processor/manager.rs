@@ -9,7 +9,7 @@ use isobar_wire::agent::{AgentApi, KnownFile};
 use isobar_wire::execution::ExecutionApi;
 use tokio::sync::{mpsc, watch as cell};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::bundle::{FileId, Stamp};
@@ -67,6 +67,8 @@ pub(super) struct Manager {
     gone_zygote: Option<i32>,
     parsed: u64,
     listed: bool,
+    /// Whether every folder could be read the last time.
+    readable: bool,
 }
 
 impl Manager {
@@ -96,6 +98,7 @@ impl Manager {
             gone_zygote: None,
             parsed: 0,
             listed: false,
+            readable: true,
         }
     }
 
@@ -145,16 +148,13 @@ impl Manager {
         self.listed = true;
         let _ = look.try_send(());
 
-        let pause = if watch.complete {
-            self.spec.rescan_interval
-        } else {
-            UNWATCHED_RESCAN
-        };
-        let mut rescan = interval_at(Instant::now() + pause, pause);
-        rescan.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut rescan_at = Instant::now() + self.rescan_pause(&watch);
         loop {
             self.start_readings();
             self.publish();
+            if !self.readable {
+                rescan_at = rescan_at.min(Instant::now() + UNWATCHED_RESCAN);
+            }
             let perhaps = self.perhaps_due();
             tokio::select! {
                 changes = watch.next(&mut pending) => self.changed(changes, reports).await,
@@ -169,10 +169,15 @@ impl Manager {
                 },
                 Some(job) = handed_over.recv(), if self.callbacks.len() < 64 => self.callbacks.push(job),
                 changed = self.zygotes.changed() => if changed.is_err() { return },
-                _ = rescan.tick() => {
+                () = tokio::time::sleep_until(rescan_at) => {
+                    if !(watch.complete && self.readable) {
+                        // A folder that came back is another one to the kernel.
+                        watch = Watch::begin(&self.spec.bundles);
+                    }
                     self.list_all(reports).await;
                     self.reread_those_that_asked();
                     let _ = look.try_send(());
+                    rescan_at = Instant::now() + self.rescan_pause(&watch);
                 }
                 () = tokio::time::sleep_until(perhaps.unwrap_or_else(Instant::now)), if perhaps.is_some() => {
                     self.reread_perhaps();
@@ -219,7 +224,16 @@ impl Manager {
         }
     }
 
+    fn rescan_pause(&self, watch: &Watch) -> Duration {
+        if watch.complete && self.readable {
+            self.spec.rescan_interval
+        } else {
+            UNWATCHED_RESCAN.min(self.spec.rescan_interval)
+        }
+    }
+
     async fn list_all(&mut self, reports: &mpsc::Sender<Report>) {
+        self.readable = true;
         for bundle in self.spec.bundles.clone() {
             let rules = Rules {
                 safe_mode: self.spec.safe_mode,
@@ -241,7 +255,8 @@ impl Manager {
                 Ok(listed) => self.take_listing(&name, &listed, reports).await,
                 // Nothing is known to be gone: the folder may be on a disk that is away for a moment.
                 Err(error) => {
-                    tracing::error!(bundle = %name, %error, "a Dag folder cannot be read; its Dags stay as they are")
+                    tracing::error!(bundle = %name, %error, "a Dag folder cannot be read; its Dags stay as they are");
+                    self.readable = false;
                 }
             }
         }
@@ -290,6 +305,7 @@ impl Manager {
         let sorted = changes::sort(&changes, &self.spec.bundles, known);
         let mut list = sorted.list;
         let mut changed = Vec::new();
+        let mut support = Vec::new();
         for (id, kind) in sorted.files {
             match kind {
                 Kind::DagFile => match std::fs::metadata(self.path(&id)) {
@@ -299,12 +315,15 @@ impl Manager {
                     }
                     _ => list = true,
                 },
-                Kind::Support => drop(self.perhaps.insert(id.bundle)),
+                Kind::Support => support.push(id),
             }
         }
         if list {
             self.list_all(reports).await;
         }
+        // What the listing found to be a Dag file is new, and nobody can have used it.
+        support.retain(|id| !self.files.contains_key(id));
+        self.perhaps.extend(support.into_iter().map(|id| id.bundle));
         self.read_importers_of(&changed).await;
     }
 

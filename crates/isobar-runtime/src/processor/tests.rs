@@ -283,6 +283,8 @@ async fn changes_are_noticed_and_a_restart_reads_only_what_changed() {
         .await;
     world.write("new/c.py", &dag("c"));
     world.report("new/c.py").await;
+    // A new file concerns no other.
+    assert_eq!(*world.memory.order.lock().unwrap().last().unwrap(), "new/c.py");
     fs::remove_file(world.dags.join("b.py")).unwrap();
     world
         .until("the removal", |files| (files.len() == 2).then_some(()))
@@ -317,9 +319,7 @@ async fn a_file_is_read_again_when_it_is_asked_for_or_a_module_of_its_changes() 
             "user.py",
             &format!(
                 "import sys, os\nsys.path.insert(0, os.path.dirname(__file__))\nfrom shared_parts import NAME\n{}",
-                dag("d")
-                    .replace("def d(", "def d(")
-                    .replace("@dag(", "@dag(dag_id=NAME, ")
+                dag("d").replace("@dag(", "@dag(dag_id=NAME, ")
             ),
         ),
     ])
