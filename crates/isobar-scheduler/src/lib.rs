@@ -11,6 +11,7 @@ mod asset_queue;
 mod dagruns;
 mod events;
 mod handing;
+mod holder;
 mod load;
 mod losses;
 mod memory;
@@ -22,5 +23,6 @@ mod setting;
 mod timers;
 mod versions;
 
+pub use holder::Holder;
 pub use service::{Scheduler, SchedulerError};
 pub use setting::{Setting, TeamSetting};

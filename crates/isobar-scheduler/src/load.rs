@@ -25,16 +25,20 @@ use crate::setting::Setting;
 use crate::timers::Timed;
 use crate::versions::Version;
 
-/// Loads everything: at the start of a lease, or after an error.
+/// Loads everything into a memory that is empty but for what executors hold: at the start of a lease, or after an error.
 ///
 /// # Errors
 /// The database failed; try again.
-pub(crate) async fn everything(store: &Store, setting: &Setting, lease: &Lease) -> Result<Memory, StoreError> {
+pub(crate) async fn everything(
+    store: &Store,
+    setting: &Setting,
+    lease: &Lease,
+    memory: &mut Memory,
+) -> Result<(), StoreError> {
     let began = std::time::Instant::now();
-    let mut memory = Memory::new();
     let mut tx = store.begin().await?;
     let now = Timestamp::now();
-    let mut pass = Pass::new(&mut memory, setting, &mut tx, now);
+    let mut pass = Pass::new(memory, setting, &mut tx, now);
     pass.admission.extend(standing(setting));
     pass.load_pools().await?;
     let runs = loading::active_runs(pass.tx, &setting.org).await?;
@@ -68,11 +72,12 @@ pub(crate) async fn everything(store: &Store, setting: &Setting, lease: &Lease) 
         pass.start_plan(&key).await?;
     }
     pass.settle().await?;
-    let (queued, _) = pass.finish(lease).await?;
+    let (queued, cancels) = pass.finish(lease).await?;
     tx.commit().await?;
-    crate::handing::hand_out(&mut memory, setting, queued);
+    crate::handing::hand_out(memory, setting, queued);
+    crate::handing::cancel(setting, cancels);
     tracing::info!(dags = memory.dags.len(), runs = count, took = ?began.elapsed(), "scheduling");
-    Ok(memory)
+    Ok(())
 }
 
 impl Pass<'_> {
@@ -149,6 +154,12 @@ impl Pass<'_> {
         }
         if new_version {
             self.follow_version(key, &runs).await?;
+            // Runs that waited because no version of the Dag could be read.
+            for row in loading::active_runs_of(self.tx, scope, &key.dag_id).await? {
+                if !self.memory.runs.contains_key(&RunRef::of(&row)) {
+                    self.enter_run(row).await?;
+                }
+            }
         }
         self.memory.forget_unused_versions();
         self.dag_changed(key, reschedule).await
@@ -385,15 +396,20 @@ impl Pass<'_> {
 
     /// Remembers that the run after this one may wait for it.
     pub(crate) fn note_past(&mut self, run: &RunRef) {
-        let asks = self.memory.dags.get(&run.dag()).is_some_and(|dag| {
-            dag.runs.len() > 1 && dag.version.as_ref().is_some_and(|version| version.asks_the_past())
-        });
-        if asks {
+        if self.may_be_asked(run) {
             self.past.insert(run.clone());
         }
     }
 
-    /// Tells later runs what became of this one. The rows of this pass are not written yet, so they are told again next time.
+    /// Whether another run of the Dag may wait for this one.
+    pub(crate) fn may_be_asked(&self, run: &RunRef) -> bool {
+        self.memory.dags.get(&run.dag()).is_some_and(|dag| {
+            dag.runs.iter().any(|other| other != run)
+                && dag.version.as_ref().is_some_and(|version| version.asks_the_past())
+        })
+    }
+
+    /// Tells later runs what became of this one, as its rows say.
     pub(crate) async fn tell_following(&mut self, run: &RunRef) -> Result<(), StoreError> {
         let Some(dag) = self.memory.dags.get(&run.dag()) else {
             return Ok(());

@@ -13,7 +13,7 @@ use isobar_wire::workload::WorkloadEnded;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::memory::{Memory, RunRef};
+use crate::memory::{AllHeld, Memory, RunRef};
 use crate::setting::Setting;
 use crate::versions::Version;
 
@@ -152,11 +152,11 @@ async fn version_of(
 }
 
 /// Tasks that were held when the last scheduler died: those that ran on this machine are lost, those that had not begun are
-/// put back without losing a try. Called once, before anything is loaded.
+/// put back without losing a try. `ours` are those that executors of this process hold.
 ///
 /// # Errors
 /// The database failed.
-pub(crate) async fn adopt_orphans(store: &Store, setting: &Setting, memory: Option<&Memory>) -> Result<(), StoreError> {
+pub(crate) async fn adopt_orphans(store: &Store, setting: &Setting, ours: &AllHeld) -> Result<(), StoreError> {
     let mut tx = store.read().await?;
     let held = loading::held_instances(&mut tx, &setting.org).await?;
     drop(tx);
@@ -164,7 +164,7 @@ pub(crate) async fn adopt_orphans(store: &Store, setting: &Setting, memory: Opti
         let Some(team) = setting.teams.get(&ti.team) else {
             continue;
         };
-        if memory.is_some_and(|memory| is_ours(memory, &ti)) || !dies_with_us(setting, &ti) {
+        if is_ours(ours, &ti) || !dies_with_us(setting, &ti) {
             continue;
         }
         let identity = identity(&ti, team.name.clone());
@@ -182,14 +182,12 @@ pub(crate) async fn adopt_orphans(store: &Store, setting: &Setting, memory: Opti
     Ok(())
 }
 
-fn is_ours(memory: &Memory, ti: &TaskInstance) -> bool {
+fn is_ours(ours: &AllHeld, ti: &TaskInstance) -> bool {
     let run = RunRef {
         team: ti.team,
         key: ti.run_key(),
     };
-    memory
-        .held
-        .get(&run)
+    ours.get(&run)
         .and_then(|held| held.get(&ti.task_key()))
         .is_some_and(|held| held.identity.dispatch == ti.dispatch)
 }

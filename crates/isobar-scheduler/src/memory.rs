@@ -111,16 +111,21 @@ pub(crate) struct Held {
     pub ended: bool,
 }
 
+/// What executors of this process hold, by run.
+pub(crate) type AllHeld = HashMap<RunRef, HashMap<TaskKey, Held>>;
+
 /// All that is remembered.
 pub(crate) struct Memory {
     pub dags: HashMap<DagKey, LiveDag>,
     pub runs: HashMap<RunRef, LiveRun>,
     pub versions: HashMap<Uuid, Arc<Version>>,
-    pub held: HashMap<RunRef, HashMap<TaskKey, Held>>,
+    pub held: AllHeld,
     pub admission: Admission,
     pub timers: Timers,
     /// Runs to read again in the next pass.
     pub stale: BTreeSet<RunRef>,
+    /// Runs whose instances the last pass decided: what follows them is told when that is written.
+    pub past_later: BTreeSet<RunRef>,
 }
 
 impl Memory {
@@ -133,6 +138,7 @@ impl Memory {
             admission: Admission::new(),
             timers: Timers::default(),
             stale: BTreeSet::new(),
+            past_later: BTreeSet::new(),
         }
     }
 

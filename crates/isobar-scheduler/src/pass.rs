@@ -61,6 +61,7 @@ pub(crate) async fn pass(
     let claimed = events::claim(&mut tx, &setting.org, EVENTS_A_PASS).await?;
     let more = claimed.len() >= EVENTS_A_PASS as usize;
     let mut pass = Pass::new(memory, setting, &mut tx, now);
+    pass.past = std::mem::take(&mut pass.memory.past_later);
     pass.take_events(claimed).await?;
     pass.take_timers().await?;
     pass.load_stale().await?;
@@ -69,7 +70,7 @@ pub(crate) async fn pass(
     crate::handing::hand_out(memory, setting, queued);
     crate::handing::cancel(setting, cancels);
     Ok(PassDone {
-        more: more || !memory.stale.is_empty(),
+        more: more || !memory.stale.is_empty() || !memory.past_later.is_empty(),
     })
 }
 

@@ -75,8 +75,8 @@ impl Pass<'_> {
     /// Plans a decided state. Two decisions of one pass about one instance become one.
     fn decide(&mut self, run: &RunRef, key: TaskKey, from: Option<TaskState>, to: Option<TaskState>, at_once: bool) {
         self.tell_admission(run, &key, to);
-        if to.is_some_and(TaskState::is_finished) {
-            self.note_past(run);
+        if to.is_some_and(TaskState::is_finished) && self.may_be_asked(run) {
+            self.memory.past_later.insert(run.clone());
         }
         let plan = self.plan(run);
         if let Some(at) = plan.ready.iter().position(|ready| ready.key == key) {
@@ -111,7 +111,9 @@ impl Pass<'_> {
         let (team, seconds) = (run.team, live.row.start_date.map(|start| now.duration_since(start)));
         tracing::info!(%team, dag = %run.key.dag_id, run = %run.key.run_id, state = %end.state, why = ?end.why, took = ?seconds, "run ended");
         self.ended.push((run.clone(), end.clone()));
-        self.note_past(run);
+        if self.may_be_asked(run) {
+            self.memory.past_later.insert(run.clone());
+        }
         let dag = run.dag();
         self.step_dag(&dag, isobar_engine::dagplan::Event::RunChanged(active));
         if end.state == RunState::Failed {

@@ -7,12 +7,14 @@ use isobar_store::{Store, StoreError, events};
 use isobar_wire::wake::Wake;
 use isobar_wire::workload::WorkloadEnded;
 use jiff::Timestamp;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::memory::Memory;
+use crate::holder::Holder;
+use crate::memory::{AllHeld, Memory};
 use crate::setting::Setting;
 use crate::{load, losses, pass};
 
@@ -38,6 +40,8 @@ pub struct Scheduler {
     store: Store,
     setting: Setting,
     reports: mpsc::UnboundedReceiver<WorkloadEnded>,
+    /// What executors of this process hold: outlives the memory, which is loaded again after an error.
+    held: AllHeld,
 }
 
 /// What happened while nothing was done.
@@ -58,6 +62,7 @@ impl Scheduler {
             store,
             setting,
             reports,
+            held: AllHeld::new(),
         }
     }
 
@@ -97,18 +102,21 @@ impl Scheduler {
     }
 
     async fn acquire(&self) -> Result<Option<Lease>, StoreError> {
-        let (org, holder) = (&self.setting.org, self.setting.holder.as_str());
+        let (org, holder) = (&self.setting.org, self.setting.holder.to_string());
         let lasting = if self.setting.alone {
             FOR_EVER
         } else {
             self.setting.lease
         };
         let mut tx = self.store.begin().await?;
-        if self.setting.alone {
-            // Whoever held it on this file is dead: the file's lock was ours to take.
-            leases::expire(&mut tx, org, LEASE).await?;
+        let held_by = leases::holder(&mut tx, org, LEASE).await?;
+        if let Some((other, _)) = held_by.filter(|(other, _)| *other != holder)
+            && (self.setting.alone || Holder::is_dead(&other))
+        {
+            // On SQLite whoever held it is dead: the deployment's lock was ours to take.
+            leases::expire(&mut tx, org, LEASE, &other).await?;
         }
-        let lease = leases::acquire(&mut tx, org, LEASE, holder, lasting, Timestamp::now()).await?;
+        let lease = leases::acquire(&mut tx, org, LEASE, &holder, lasting, Timestamp::now()).await?;
         tx.commit().await?;
         Ok(lease)
     }
@@ -125,9 +133,25 @@ impl Scheduler {
     }
 
     async fn lead(&mut self, lease: &Lease, shutdown: &CancellationToken) -> Result<(), StoreError> {
-        let mut signals = self.store.signals().subscribe();
-        losses::adopt_orphans(&self.store, &self.setting, None).await?;
-        let mut memory = load::everything(&self.store, &self.setting, lease).await?;
+        let signals = self.store.signals().subscribe();
+        losses::adopt_orphans(&self.store, &self.setting, &self.held).await?;
+        let mut memory = Memory::new();
+        memory.held = std::mem::take(&mut self.held);
+        let outcome = match load::everything(&self.store, &self.setting, lease, &mut memory).await {
+            Ok(()) => self.work(lease, &mut memory, signals, shutdown).await,
+            Err(error) => Err(error),
+        };
+        self.held = memory.held;
+        outcome
+    }
+
+    async fn work(
+        &mut self,
+        lease: &Lease,
+        memory: &mut Memory,
+        mut signals: Receiver<Wake>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), StoreError> {
         let mut sweep = interval_at(
             Instant::now() + self.setting.sweep_interval,
             self.setting.sweep_interval,
@@ -150,11 +174,11 @@ impl Scheduler {
                         return Err(StoreError::LeaseLost(LEASE.to_owned()));
                     }
                 }
-                Happened::Sweep => self.sweep(&mut memory, lease).await?,
+                Happened::Sweep => self.sweep(memory, lease).await?,
                 Happened::Reports(reports) => {
-                    losses::take_reports(&self.store, &self.setting, &mut memory, reports).await?;
+                    losses::take_reports(&self.store, &self.setting, memory, reports).await?;
                 }
-                Happened::Events | Happened::Timer => self.passes(&mut memory, lease).await?,
+                Happened::Events | Happened::Timer => self.passes(memory, lease).await?,
             }
             let due = memory.timers.next();
             happened = tokio::select! {
@@ -195,7 +219,7 @@ impl Scheduler {
         if silent > 0 {
             tracing::warn!(silent, "the sweep found tasks whose heartbeats stopped");
         }
-        losses::adopt_orphans(&self.store, &self.setting, Some(memory)).await
+        losses::adopt_orphans(&self.store, &self.setting, &memory.held).await
     }
 }
 

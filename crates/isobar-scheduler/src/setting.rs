@@ -11,12 +11,14 @@ use isobar_executors::Executor;
 use isobar_model::{TeamId, TeamName};
 use isobar_store::pools::DEFAULT_POOL;
 
+use crate::holder::Holder;
+
 /// What a scheduler is started with.
 pub struct Setting {
     /// The organisation's scope, made at process start.
     pub org: OrgScope,
-    /// This process, for leases: host, process id and something random.
-    pub holder: String,
+    /// This process, for leases.
+    pub holder: Holder,
     /// No other process can schedule on this database (SQLite): leases need no renewing and are taken at once.
     pub alone: bool,
     /// The active teams.

@@ -79,9 +79,12 @@ pub async fn release(tx: &mut Tx, _scope: &OrgScope, lease: &Lease) -> Result<()
 ///
 /// # Errors
 /// The database failed.
-pub async fn expire(tx: &mut Tx, _scope: &OrgScope, name: &str) -> Result<(), StoreError> {
-    tx.run("UPDATE lease SET expires_at = 0 WHERE name = $1", vals![name])
-        .await?;
+pub async fn expire(tx: &mut Tx, _scope: &OrgScope, name: &str, holder: &str) -> Result<(), StoreError> {
+    tx.run(
+        "UPDATE lease SET expires_at = 0 WHERE name = $1 AND holder = $2",
+        vals![name, holder],
+    )
+    .await?;
     Ok(())
 }
 

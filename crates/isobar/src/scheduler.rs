@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use isobar_execution::Execution;
-use isobar_scheduler::{Scheduler, Setting};
+use isobar_scheduler::{Holder, Scheduler, Setting};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -50,7 +50,7 @@ impl Working {
         let (sides, teams) = TeamSides::start(config, &teams, execution, deployment.store.signals(), &reports)?;
         let setting = Setting {
             org: deployment.org.clone(),
-            holder: format!("{}-{}", std::process::id(), uuid::Uuid::new_v4()),
+            holder: Holder::this_process(),
             alone: config.database.is_sqlite(),
             teams,
             parallelism: config.core.parallelism,
