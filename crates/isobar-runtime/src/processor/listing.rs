@@ -251,3 +251,196 @@ mod tests {
         assert!(list(&bundle, &rules, &mut Verdicts::new()).is_err());
     }
 }
+
+/// Ignore files, one after the other, on one tree: Airflow's own listing is the oracle.
+#[cfg(test)]
+mod against_airflow {
+    use super::*;
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    const ORACLE: &str = r#"
+import sys, json, os
+from airflow._shared.module_loading.file_discovery import find_path_from_directory
+root, cases = sys.argv[1], json.load(sys.stdin)
+for text, syntax in cases:
+    open(os.path.join(root, ".airflowignore"), "w").write(text)
+    print(json.dumps(sorted(os.path.relpath(p, root) for p in find_path_from_directory(root, ".airflowignore", syntax))))
+"#;
+
+    const FILES: &[&str] = &[
+        "a.py",
+        "b.py",
+        "ab.py",
+        "x/a.py",
+        "x/b.py",
+        "x/y/a.py",
+        "x/y/z/c.py",
+        "y/a.py",
+        "y/x/a.py",
+        "tests/test_a.py",
+        "x/tests/t.py",
+        "dir with space/a.py",
+        "a-b.py",
+        "a.b.py",
+        "[a].py",
+        "A.py",
+        "x.py/a.py",
+        "hash#tag.py",
+        "!neg.py",
+    ];
+
+    const GLOBS: &[&str] = &[
+        "a.py",
+        "/a.py",
+        "*.py",
+        "*",
+        "**",
+        "x",
+        "x/",
+        "/x",
+        "/x/",
+        "x/*",
+        "x/**",
+        "x/*.py",
+        "x/**/a.py",
+        "**/a.py",
+        "**/x",
+        "**/x/",
+        "**/x/*",
+        "x/y",
+        "x/y/",
+        "/x/y/a.py",
+        "y/x",
+        "*/a.py",
+        "*/x/a.py",
+        "?.py",
+        "a?.py",
+        "[ab].py",
+        "[!a].py",
+        "[^a].py",
+        "[a-b].py",
+        "\\[a\\].py",
+        "[a.py",
+        "tests",
+        "tests/",
+        "**/tests/**",
+        "test_*",
+        "dir with space",
+        "dir*/",
+        "*.py\n!a.py",
+        "x/\n!x/a.py",
+        "*.py\n!/x/a.py",
+        "!a.py",
+        "a.py  ",
+        "a.py # c",
+        "#a.py",
+        "hash",
+        "\\!neg.py",
+        "!neg.py",
+        "x/y/**/c.py",
+        "x/**/y",
+        "**/**/a.py",
+        "/**/a.py",
+        "/*",
+        "/*/",
+        "*/",
+        "x.py",
+        "x.py/",
+        "A.py",
+        "a.*",
+        "*a*",
+        "a.b.py",
+        "//a.py",
+        "x//a.py",
+        "/",
+        "",
+        "\n\n",
+        " a.py",
+        "x/y/z/",
+        "**/y/**",
+        "y/**/",
+        "*.py\n!x/\n!x/a.py",
+        "[]a].py",
+        "[[]a].py",
+    ];
+
+    const EXPRESSIONS: &[&str] = &[
+        "a",
+        "^a",
+        "a\\.py$",
+        "x/",
+        "^x/y",
+        "tests",
+        "[ab]\\.py",
+        "(x|y)/a",
+        "x$",
+        "test_.*",
+        "^x$",
+        ".*",
+        "z/c",
+    ];
+
+    #[test]
+    fn ignore_files_leave_out_what_airflow_leaves_out() {
+        let python = std::env::var("ISOBAR_TEST_PYTHON")
+            .expect("set ISOBAR_TEST_PYTHON to the python of an environment with Airflow 3.3.2");
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap().join("dags");
+        for file in FILES {
+            let path = root.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let globs = GLOBS.iter().map(|text| (*text, IgnoreSyntax::Glob, "glob"));
+        let expressions = EXPRESSIONS.iter().map(|text| (*text, IgnoreSyntax::Regexp, "regexp"));
+        let cases: Vec<_> = globs.chain(expressions).collect();
+
+        let told: Vec<_> = cases.iter().map(|(text, _, name)| (text, name)).collect();
+        let mut oracle = Command::new(python)
+            .args(["-c", ORACLE])
+            .arg(&root)
+            .env("AIRFLOW_HOME", folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        oracle
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(serde_json::to_string(&told).unwrap().as_bytes())
+            .unwrap();
+        let output = oracle.wait_with_output().unwrap();
+        assert!(output.status.success());
+        let expected: Vec<Vec<String>> = String::from_utf8(output.stdout)
+            .unwrap()
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect();
+        assert_eq!(expected.len(), cases.len());
+
+        let bundle = Bundle {
+            name: "b".into(),
+            folder: root.clone(),
+        };
+        let mut wrong = Vec::new();
+        for ((text, syntax, _), expected) in cases.into_iter().zip(expected) {
+            fs::write(root.join(IGNORE_FILE), text).unwrap();
+            let rules = Rules {
+                safe_mode: false,
+                syntax,
+                folders: vec![root.clone()],
+            };
+            let mut found: Vec<String> = list(&bundle, &rules, &mut Verdicts::new())
+                .unwrap()
+                .into_keys()
+                .collect();
+            found.sort();
+            if found != expected {
+                wrong.push(format!("{text:?}: found {found:?}, Airflow {expected:?}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{} cases differ:\n{}", wrong.len(), wrong.join("\n"));
+    }
+}
