@@ -258,7 +258,12 @@ impl Admission {
     fn admit(&mut self, out: &mut Vec<Command>) {
         let mut admitted = Vec::new();
         while self.has_parallelism() {
-            let Some((team, bucket)) = self.teams.next() else { break };
+            let room = |resource, wanted| self.resources.get(resource).has_room(wanted);
+            let Some(team) = self.teams.next(room) else { break };
+            self.gather(team);
+            let Some((_, bucket)) = self.teams.get(team).and_then(|team| team.free.first().copied()) else {
+                break;
+            };
             if let Some((number, wanted)) = self.obstacle(bucket) {
                 self.park(bucket, number, wanted);
                 continue;

@@ -158,3 +158,88 @@ fn a_hundred_thousand_transitions_a_second_in_large_dags_and_wide_fans() {
         assert!(per_second(name, measured) > 100_000.0 || measured.1 < 1_000);
     }
 }
+
+/// Many runs of several teams go through admission, each end letting the next in; says how many admissions a second.
+#[test]
+#[ignore = "means something in release builds only"]
+fn a_hundred_thousand_admissions_a_second_with_every_limit_in_force() {
+    use isobar_engine::admission::{
+        Admission, Candidate, Command as Admit, DagKey, DagLimits, Event as Told, ExecutorKey, ExecutorSlots,
+        InstanceKey, PoolKey, PoolLimits,
+    };
+    use isobar_model::TeamId;
+    let pool = PoolKey {
+        owner: None,
+        name: "p".to_owned(),
+    };
+    let executor = ExecutorKey {
+        owner: None,
+        name: "e".to_owned(),
+    };
+    let dag = |team: i32, dag: i32| DagKey {
+        team: TeamId(team),
+        dag_id: DagId::from(format!("d{dag}")),
+    };
+    let candidate = |n: i32| Candidate {
+        key: InstanceKey {
+            dag: dag(n % 50, n % 500),
+            run_id: RunId::from(format!("r{}", n % 2_000)),
+            task: TaskKey {
+                task_id: TaskId::from(format!("t{}", n % 7)),
+                map_index: n,
+            },
+        },
+        pool: pool.clone(),
+        pool_slots: 1,
+        executor: executor.clone(),
+        priority_weight: i64::from(n % 13),
+        date: Timestamp::UNIX_EPOCH,
+        max_active_tis_per_dag: (n % 5 == 0).then_some(4),
+        max_active_tis_per_dagrun: None,
+    };
+    let mut admission = Admission::new();
+    let mut out = Vec::new();
+    admission.step(Told::Parallelism(Some(400)), &mut out);
+    admission.step(
+        Told::Executors(vec![ExecutorSlots {
+            executor: executor.clone(),
+            slots: Some(300),
+        }]),
+        &mut out,
+    );
+    admission.step(
+        Told::Pools(vec![PoolLimits {
+            pool: pool.clone(),
+            slots: 250,
+            include_deferred: true,
+        }]),
+        &mut out,
+    );
+    let dags = (0..500).flat_map(|d| (0..50).map(move |team| (team, d)));
+    let limits = dags.map(|(team, d)| DagLimits {
+        dag: dag(team, d),
+        max_active_tasks: 3,
+        paused: false,
+    });
+    admission.step(Told::Dags(limits.collect()), &mut out);
+    let total = 200_000;
+    let all: Vec<Candidate> = (0..total).map(candidate).collect();
+    let started = Instant::now();
+    for batch in all.chunks(1_000) {
+        admission.step(Told::Ready(batch.to_vec()), &mut out);
+    }
+    let mut admitted = 0;
+    println!("all wait after {:?}", started.elapsed());
+    let mut holding: Vec<InstanceKey> = Vec::new();
+    loop {
+        for Admit::Queue(queued) in out.drain(..) {
+            admitted += queued.len();
+            holding.extend(queued.into_iter().map(|candidate| candidate.key));
+        }
+        let Some(done) = holding.pop() else { break };
+        admission.step(Told::StateChanged(vec![(done, Some(TaskState::Success))]), &mut out);
+    }
+    let took = started.elapsed();
+    println!("{admitted} admissions in {took:?}");
+    assert_eq!(admitted, usize::try_from(total).unwrap());
+}

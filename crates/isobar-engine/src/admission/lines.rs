@@ -1,7 +1,9 @@
 //! Moving buckets between those that may go and the lines for what has no room.
 //!
-//! While a resource has room, each of its lines has a speaker: its best bucket, standing among those of its team that may go.
-//! When the speaker has gone or turned out to lack something else, the next speaks. So no bucket is looked at for nothing twice.
+//! While a resource of one team has room, each of its lines has a speaker: its best bucket, standing among those of the team that
+//! may go. When the speaker has gone or turned out to lack something else, the next speaks. Lines for what teams share have no
+//! speakers: when it is a team's turn, its best buckets are gathered from those of its lines for which there is room. So nothing is
+//! looked at in vain twice, however many wait.
 
 use isobar_model::TeamId;
 
@@ -80,6 +82,9 @@ impl Admission {
                 if let Some(now_first) = now_first {
                     line.parked.insert((now_first, number));
                 }
+                if line.parked.is_empty() {
+                    self.leave_if_shared(resource, team, wanted);
+                }
                 self.let_speak(resource, team, wanted);
             }
         }
@@ -101,14 +106,55 @@ impl Admission {
             .entry((team, wanted))
             .or_default();
         line.parked.insert((first, number));
+        if self.resources.get(resource).is_shared() {
+            self.teams.join(team, resource, wanted);
+        }
         if let Stand::Free(Some((spoken_for, spoken_wanted))) = stand {
             self.silence(spoken_for, team, spoken_wanted);
             self.let_speak(spoken_for, team, spoken_wanted);
         }
     }
 
+    fn leave_if_shared(&mut self, resource: ResourceNo, team: TeamId, wanted: u32) {
+        if self.resources.get(resource).is_shared() {
+            self.teams.leave(team, resource, wanted);
+        }
+    }
+
+    /// It is the team's turn: buckets that stand in lines for which there is room now, and come before all that may go, may go.
+    pub(super) fn gather(&mut self, team: TeamId) {
+        let Some(lines) = self.teams.get(team).map(|team| team.lines.clone()) else {
+            return;
+        };
+        for (resource, wanted) in lines {
+            if !self.resources.get(resource).has_room(wanted) {
+                continue;
+            }
+            let best_free = self.teams.get(team).and_then(|team| team.free.first().copied());
+            let Some(line) = self.resources.get_mut(resource).lines.get_mut(&(team, wanted)) else {
+                continue;
+            };
+            let Some(best) = line.parked.first().copied() else {
+                continue;
+            };
+            if best_free.is_some_and(|free| free < best) {
+                continue;
+            }
+            line.parked.remove(&best);
+            if line.parked.is_empty() {
+                self.resources.get_mut(resource).lines.remove(&(team, wanted));
+                self.teams.leave(team, resource, wanted);
+            }
+            self.buckets.get_mut(best.1).stand = Stand::Free(None);
+            self.teams.update(team, |team| team.free.insert(best));
+        }
+    }
+
     /// The resource may have more room than before: its lines get speakers.
     pub(super) fn hear(&mut self, resource: ResourceNo) {
+        if self.resources.get(resource).is_shared() {
+            return;
+        }
         let lines: Vec<(TeamId, u32)> = self.resources.get(resource).lines.keys().copied().collect();
         for (team, wanted) in lines {
             self.let_speak(resource, team, wanted);
@@ -133,9 +179,12 @@ impl Admission {
             }
             return;
         };
-        if !room {
+        if !room || self.resources.get(resource).is_shared() {
             return;
         }
+        let Some(line) = self.resources.get_mut(resource).lines.get_mut(&(team, wanted)) else {
+            return;
+        };
         if let Some(speaker) = line.speaker {
             let first = self.buckets.get(speaker).first();
             if first < best.0 {

@@ -55,6 +55,15 @@ pub(super) struct Line {
 }
 
 impl Resource {
+    /// Whether several teams may want it. Their turn decides then; otherwise its lines speak as soon as there is room.
+    pub(super) fn is_shared(&self) -> bool {
+        match &self.key {
+            ResourceKey::Executor(executor) => executor.owner.is_none(),
+            ResourceKey::Pool(pool) => pool.owner.is_none(),
+            _ => false,
+        }
+    }
+
     pub(super) fn free(&self) -> i64 {
         let taken = self.used + if self.counts_deferred { self.deferred } else { 0 };
         match self.limit {
@@ -65,7 +74,8 @@ impl Resource {
     }
 
     pub(super) fn has_room(&self, wanted: u32) -> bool {
-        self.limit != Limit::Closed && self.free() >= i64::from(wanted)
+        let free = self.free();
+        free > 0 && free >= i64::from(wanted)
     }
 
     /// Takes or (negative) gives back what an instance in this state holds.

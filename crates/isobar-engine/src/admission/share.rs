@@ -7,14 +7,15 @@ use isobar_model::TeamId;
 
 use super::event::TeamShare;
 use super::queue::{BucketNo, Order};
+use super::resource::ResourceNo;
 
 /// A team's place in the turn: first those below their guarantee, then by slots held per weight, then who was served longest ago.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
+pub(super) struct Rank {
     below_guarantee: Reverse<bool>,
     load: u64,
     served: u64,
-    team: TeamId,
+    pub(super) team: TeamId,
 }
 
 /// A team that has anything waiting or held.
@@ -25,47 +26,16 @@ pub(super) struct Team {
     pub(super) holding: u32,
     /// Buckets that may go, as far as is known, best first.
     pub(super) free: BTreeSet<(Order, BucketNo)>,
+    /// Its lines for what several teams share.
+    pub(super) lines: BTreeSet<(ResourceNo, u32)>,
     served: u64,
-    listed: Option<Rank>,
+    /// Its place, unless it holds all it may.
+    rank: Option<Rank>,
 }
 
 impl Team {
-    fn has_room(&self) -> bool {
-        self.share.max_running.is_none_or(|max| self.holding < max)
-    }
-
-    fn rank(&self) -> Rank {
-        let below = self.holding < self.share.guaranteed;
-        let measure = if below {
-            self.share.guaranteed
-        } else {
-            self.share.weight
-        };
-        Rank {
-            below_guarantee: Reverse(below),
-            load: (u64::from(self.holding) << 24) / u64::from(measure.max(1)),
-            served: self.served,
-            team: self.share.team,
-        }
-    }
-}
-
-/// All teams.
-#[derive(Debug, Default)]
-pub(super) struct Teams {
-    teams: BTreeMap<TeamId, Team>,
-    turn: BTreeSet<Rank>,
-    servings: u64,
-}
-
-impl Teams {
-    pub(super) fn get(&self, team: TeamId) -> Option<&Team> {
-        self.teams.get(&team)
-    }
-
-    /// The team; one nobody told of has weight 1 and no guarantee.
-    fn obtain(&mut self, team: TeamId) -> &mut Team {
-        self.teams.entry(team).or_insert_with(|| Team {
+    fn new(team: TeamId) -> Self {
+        Self {
             share: TeamShare {
                 team,
                 weight: 1,
@@ -74,23 +44,69 @@ impl Teams {
             },
             holding: 0,
             free: BTreeSet::new(),
+            lines: BTreeSet::new(),
             served: 0,
-            listed: None,
-        })
+            rank: None,
+        }
     }
 
-    /// Changes a team and puts it at its place in the turn.
+    fn place(&self) -> Option<Rank> {
+        if self.share.max_running.is_some_and(|max| self.holding >= max) {
+            return None;
+        }
+        let below = self.holding < self.share.guaranteed;
+        let measure = if below {
+            self.share.guaranteed
+        } else {
+            self.share.weight
+        };
+        Some(Rank {
+            below_guarantee: Reverse(below),
+            load: (u64::from(self.holding) << 24) / u64::from(measure.max(1)),
+            served: self.served,
+            team: self.share.team,
+        })
+    }
+}
+
+/// All teams.
+#[derive(Debug, Default)]
+pub(super) struct Teams {
+    teams: BTreeMap<TeamId, Team>,
+    /// Teams with buckets that may go.
+    turn: BTreeSet<Rank>,
+    /// Teams with a line for a shared resource.
+    turns: BTreeMap<ResourceNo, BTreeSet<Rank>>,
+    servings: u64,
+}
+
+impl Teams {
+    pub(super) fn get(&self, team: TeamId) -> Option<&Team> {
+        self.teams.get(&team)
+    }
+
+    /// Changes a team and keeps its place in all turns. One that nobody told of has weight 1 and no guarantee.
     pub(super) fn update<T>(&mut self, team: TeamId, change: impl FnOnce(&mut Team) -> T) -> T {
-        let entry = self.obtain(team);
+        let entry = self.teams.entry(team).or_insert_with(|| Team::new(team));
+        let was_free = !entry.free.is_empty();
         let result = change(entry);
-        let rank = (!entry.free.is_empty() && entry.has_room()).then(|| entry.rank());
-        if rank != entry.listed {
-            let old = std::mem::replace(&mut entry.listed, rank);
-            if let Some(old) = old {
-                self.turn.remove(&old);
-            }
-            if let Some(rank) = rank {
-                self.turn.insert(rank);
+        let rank = entry.place();
+        let old = std::mem::replace(&mut entry.rank, rank);
+        let is_free = !entry.free.is_empty();
+        if old == rank && was_free == is_free {
+            return result;
+        }
+        if let Some(old) = old.filter(|_| was_free) {
+            self.turn.remove(&old);
+        }
+        if let Some(rank) = rank.filter(|_| is_free) {
+            self.turn.insert(rank);
+        }
+        if old != rank {
+            for (resource, _) in &entry.lines {
+                let turn = self.turns.entry(*resource).or_default();
+                old.map(|old| turn.remove(&old));
+                rank.map(|rank| turn.insert(rank));
             }
         }
         result
@@ -100,11 +116,48 @@ impl Teams {
         self.update(share.team, |team| team.share = share);
     }
 
-    /// Whose turn it is, with its best bucket.
-    pub(super) fn next(&self) -> Option<(TeamId, BucketNo)> {
-        let rank = self.turn.first()?;
-        let (_, bucket) = self.teams.get(&rank.team)?.free.first()?;
-        Some((rank.team, *bucket))
+    /// The team has a line for a shared resource.
+    pub(super) fn join(&mut self, team: TeamId, resource: ResourceNo, wanted: u32) {
+        let rank = self.update(team, |team| {
+            team.lines.insert((resource, wanted)).then(|| team.place()).flatten()
+        });
+        if let Some(rank) = rank {
+            self.turns.entry(resource).or_default().insert(rank);
+        }
+    }
+
+    /// That line is empty.
+    pub(super) fn leave(&mut self, team: TeamId, resource: ResourceNo, wanted: u32) {
+        let (rank, gone) = self.update(team, |team| {
+            team.lines.remove(&(resource, wanted));
+            (team.place(), !team.lines.iter().any(|(other, _)| *other == resource))
+        });
+        if gone && let Some(turn) = self.turns.get_mut(&resource) {
+            rank.map(|rank| turn.remove(&rank));
+            if turn.is_empty() {
+                self.turns.remove(&resource);
+            }
+        }
+    }
+
+    /// Whose turn it is: of the teams with buckets that may go, and of those with a line for which `has_room` holds.
+    pub(super) fn next(&self, has_room: impl Fn(ResourceNo, u32) -> bool) -> Option<TeamId> {
+        let mut best = self.turn.first().copied();
+        for (resource, turn) in &self.turns {
+            if !has_room(*resource, 0) {
+                continue;
+            }
+            let before_best = turn.iter().take_while(|rank| best.is_none_or(|best| **rank < best));
+            for rank in before_best {
+                let lines = self.teams.get(&rank.team).map(|team| &team.lines);
+                let mut lines = lines.into_iter().flatten();
+                if lines.any(|(line, wanted)| line == resource && has_room(*resource, *wanted)) {
+                    best = Some(*rank);
+                    break;
+                }
+            }
+        }
+        best.map(|rank| rank.team)
     }
 
     /// Counts one more slot held after a turn.
