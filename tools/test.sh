@@ -2,9 +2,9 @@
 # Runs every test. Installs and starts what they need (PostgreSQL, an Airflow environment) and leaves nothing running.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-scratch=$PWD/.test
+# Outside the clone: as root, confined children run as users of their own, who must be able to walk here.
+scratch=${ISOBAR_TEST_HOME:-/var/tmp/isobar-test-$(id -u)}
 mkdir -p "$scratch"
-# Confined children of other users must be able to walk here.
 chmod 755 "$scratch"
 
 echo "==> Python environment with Airflow 3.3.2"
