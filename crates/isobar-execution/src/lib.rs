@@ -7,6 +7,7 @@
 //! ended reads for a while and then nothing. Names of other teams go through [`names`]; without consent they are answered
 //! exactly as made-up ones.
 
+mod across;
 mod answers;
 mod asset_changes;
 mod assets;
@@ -18,6 +19,7 @@ mod hitl;
 mod names;
 mod new_run;
 mod parses;
+mod record;
 mod run_context;
 mod settings;
 mod standing;

@@ -5,8 +5,8 @@
 
 use isobar_auth::TeamScope;
 use isobar_model::{RunKey, TaskKey, TaskState};
+use isobar_store::Tx;
 use isobar_store::task_calls::{Standing, standing};
-use isobar_store::{StoreError, Tx};
 use isobar_wire::execution::{Caller, Refusal, TaskIdentity};
 use jiff::Timestamp;
 
@@ -54,31 +54,34 @@ fn reach(task: &TaskIdentity, row: &Standing, now: Timestamp) -> Reach {
 }
 
 /// How far the caller's token goes. Parses and triggers have no row; their connection is their identity.
-pub(crate) async fn reach_of(
-    tx: &mut Tx,
-    scope: TeamScope,
-    caller: &Caller,
-    now: Timestamp,
-) -> Result<Reach, StoreError> {
+///
+/// With `hold` it stays so until the unit ends. Not for units that lock a run afterwards: those lock runs first.
+pub(crate) async fn reach_of(tx: &mut Tx, scope: TeamScope, caller: &Caller, hold: bool) -> Result<Reach, Refusal> {
     let Caller::Task(task) = caller else {
         return Ok(Reach::Everything);
     };
-    let row = standing(tx, scope, &run_of(task), &key_of(task)).await?;
-    Ok(row.map_or(Reach::Nothing, |row| reach(task, &row, now)))
+    let row = standing(tx, scope, &run_of(task), &key_of(task), hold)
+        .await
+        .map_err(broken)?;
+    Ok(row.map_or(Reach::Nothing, |row| reach(task, &row, Timestamp::now())))
 }
 
 /// Lets through who may read.
 pub(crate) async fn may_read(tx: &mut Tx, scope: TeamScope, caller: &Caller) -> Result<(), Refusal> {
-    need(tx, scope, caller, Reach::Finishing).await
+    need(reach_of(tx, scope, caller, false).await?, Reach::Finishing)
 }
 
-/// Lets through who may write for its team.
+/// Lets through who may write for its team, and keeps it so until the unit ends.
 pub(crate) async fn may_write(tx: &mut Tx, scope: TeamScope, caller: &Caller) -> Result<(), Refusal> {
-    need(tx, scope, caller, Reach::Everything).await
+    need(reach_of(tx, scope, caller, true).await?, Reach::Everything)
 }
 
-async fn need(tx: &mut Tx, scope: TeamScope, caller: &Caller, least: Reach) -> Result<(), Refusal> {
-    let found = reach_of(tx, scope, caller, Timestamp::now()).await.map_err(broken)?;
+/// Lets through who may start and clear runs.
+pub(crate) async fn may_change_runs(tx: &mut Tx, scope: TeamScope, caller: &Caller) -> Result<(), Refusal> {
+    need(reach_of(tx, scope, caller, false).await?, Reach::Everything)
+}
+
+fn need(found: Reach, least: Reach) -> Result<(), Refusal> {
     if found >= least { Ok(()) } else { Err(over()) }
 }
 

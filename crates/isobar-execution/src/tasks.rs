@@ -94,9 +94,7 @@ impl Execution {
         }
         let scope = self.own(caller);
         let mut tx = self.store.begin().await.map_err(broken)?;
-        let reach = reach_of(&mut tx, scope, caller, Timestamp::now())
-            .await
-            .map_err(broken)?;
+        let reach = reach_of(&mut tx, scope, caller, true).await?;
         if reach == Reach::Nothing {
             let stale = task_instances::is_archived(&mut tx, scope, task.ti_id)
                 .await
@@ -140,11 +138,7 @@ impl Execution {
             .collect::<Result<_, _>>()?;
         let scope = self.own(caller);
         let mut tx = self.store.begin().await.map_err(broken)?;
-        if reach_of(&mut tx, scope, caller, Timestamp::now())
-            .await
-            .map_err(broken)?
-            != Reach::Everything
-        {
+        if reach_of(&mut tx, scope, caller, false).await? != Reach::Everything {
             return Err(missing());
         }
         let written = transitions::skip_downstream(&mut tx, scope, task, &skipped, Timestamp::now())

@@ -1,7 +1,7 @@
 //! Starting and clearing runs from a task, in the own team or, by consent, in another.
 //!
-//! Another team's run is made under that team's scope, which this process derives from the organisation's; the run notes
-//! which team asked for it.
+//! Another team's run is made by a scheduler, which carries out the request that is written here ([`crate::across`]); the
+//! run notes which team asked for it.
 
 use isobar_config::ConsentAction;
 use isobar_engine::timetable::Timetable;
@@ -10,16 +10,16 @@ use isobar_model::{AirflowTime, RunKey, RunState, RunTrigger, RunType};
 use isobar_store::clearing::{self, Clear, ClearTask, Cleared};
 use isobar_store::dags::{self, DagHead};
 use isobar_store::runs::{self, NewRun};
-use isobar_store::{StoreError, Tx, task_instances};
+use isobar_store::{StoreError, Tx, requests, task_instances};
 use isobar_wire::execution::{Answer, Caller, Refusal};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::answers::{broken, not_found, refusal};
+use crate::answers::{broken, not_found, refusal, time};
 use crate::execution::{Execution, Outcome};
 use crate::names::Meant;
-use crate::standing::{may_write, run_of};
+use crate::standing::{may_change_runs, run_of};
 
 /// The body of the route. Unknown keys are refused, as in Airflow.
 #[derive(Debug, Deserialize)]
@@ -53,7 +53,7 @@ impl Execution {
             )
         })?;
         let mut tx = self.store.begin().await.map_err(broken)?;
-        may_write(&mut tx, self.own(caller), caller).await?;
+        may_change_runs(&mut tx, self.own(caller), caller).await?;
         let meant = (self.meant(&mut tx, caller, dag_id, ConsentAction::Trigger).await).map_err(broken)?;
         let head = usable(&mut tx, &meant, dag_id).await?;
         let allowed = head.allowed_run_types.as_array();
@@ -66,15 +66,27 @@ impl Execution {
         }
         let dag = definition(&mut tx, &meant, dag_id).await?;
         let run = self.new_run(&mut tx, caller, &meant, &head, &dag, run_id, body).await?;
+        if meant.foreign {
+            let ours = self.own(caller);
+            let id = requests::ask(
+                &mut tx,
+                ours,
+                meant.scope.team(),
+                "trigger",
+                &request_body(&run),
+                Timestamp::now(),
+            )
+            .await
+            .map_err(broken)?;
+            tx.commit().await.map_err(broken)?;
+            return self
+                .answer_of(ours, id)
+                .await
+                .map_err(|refusal| shown_as(refusal, dag_id, run_id));
+        }
         match self.new_runs.create(&mut tx, meant.scope, &run, Timestamp::now()).await {
             Ok(_) => {}
-            Err(StoreError::Exists { .. }) => {
-                return Err(refusal(
-                    409,
-                    "already_exists",
-                    format!("A run already exists for Dag '{dag_id}' with run_id '{run_id}'"),
-                ));
-            }
+            Err(StoreError::Exists { .. }) => return Err(already_exists(dag_id, run_id)),
             Err(error) => return Err(broken(error)),
         }
         tx.commit().await.map_err(broken)?;
@@ -141,7 +153,7 @@ impl Execution {
 
     pub(crate) async fn clear_dag_run(&self, caller: &Caller, dag_id: &str, run_id: &str) -> Outcome {
         let mut tx = self.store.begin().await.map_err(broken)?;
-        may_write(&mut tx, self.own(caller), caller).await?;
+        may_change_runs(&mut tx, self.own(caller), caller).await?;
         let meant = (self.meant(&mut tx, caller, dag_id, ConsentAction::Clear).await).map_err(broken)?;
         let head = usable(&mut tx, &meant, dag_id).await?;
         let key = RunKey {
@@ -190,6 +202,37 @@ impl Execution {
             Cleared::NoRun | Cleared::Running(_) => return Err(no_run()),
         }
         Ok(Answer::done())
+    }
+}
+
+fn already_exists(dag_id: &str, run_id: &str) -> Refusal {
+    refusal(
+        409,
+        "already_exists",
+        format!("A run already exists for Dag '{dag_id}' with run_id '{run_id}'"),
+    )
+}
+
+/// A run as the request to another team describes it.
+fn request_body(run: &NewRun) -> Value {
+    json!({
+        "dag_id": run.dag_id.as_str(),
+        "run_id": run.run_id.as_str(),
+        "logical_date": time(run.logical_date),
+        "run_after": time(Some(run.run_after)),
+        "conf": run.conf,
+        "note": run.note,
+        "interval_start": time(run.interval.map(|(start, _)| start)),
+        "interval_end": time(run.interval.map(|(_, end)| end)),
+    })
+}
+
+/// A refusal of the other side, in the words that the caller's own team would get.
+fn shown_as(refused: Refusal, dag_id: &str, run_id: &str) -> Refusal {
+    match refused.status {
+        409 => already_exists(dag_id, run_id),
+        404 => not_found(format!("Dag with dag_id: '{dag_id}' not found")),
+        _ => refused,
     }
 }
 

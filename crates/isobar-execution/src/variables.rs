@@ -3,6 +3,7 @@
 
 use isobar_auth::TeamScope;
 use isobar_store::Tx;
+use isobar_store::audit;
 use isobar_store::variables::{self, Variable};
 use isobar_wire::execution::{Answer, Caller, Refusal};
 use jiff::Timestamp;
@@ -10,6 +11,7 @@ use serde_json::json;
 
 use crate::answers::{broken, invalid, not_found};
 use crate::execution::{Execution, Outcome};
+use crate::record::record;
 use crate::standing::{may_read, may_write};
 
 /// Most keys in one page, as Airflow's.
@@ -77,6 +79,8 @@ impl Execution {
         )
         .await
         .map_err(broken)?;
+        let record = record("put_variable", caller).extra(json!({"key": variable.key}));
+        audit::write(&mut tx, scope, &[record]).await.map_err(broken)?;
         tx.commit().await.map_err(broken)?;
         Ok(Answer::created(json!({"message": "Variable successfully set"})))
     }
@@ -86,7 +90,10 @@ impl Execution {
         let mut tx = self.store.begin().await.map_err(broken)?;
         may_write(&mut tx, scope, caller).await?;
         self.not_shared(&mut tx, scope, key).await?;
-        variables::delete(&mut tx, scope, key).await.map_err(broken)?;
+        if variables::delete(&mut tx, scope, key).await.map_err(broken)? {
+            let record = record("delete_variable", caller).extra(json!({"key": key}));
+            audit::write(&mut tx, scope, &[record]).await.map_err(broken)?;
+        }
         tx.commit().await.map_err(broken)?;
         Ok(Answer::done())
     }

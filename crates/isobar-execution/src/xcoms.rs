@@ -133,7 +133,7 @@ impl Execution {
         let index = map_index.unwrap_or(UNMAPPED);
         let mut tx = self.store.begin().await.map_err(broken)?;
         let now = Timestamp::now();
-        match reach_of(&mut tx, scope, caller, now).await.map_err(broken)? {
+        match reach_of(&mut tx, scope, caller, true).await? {
             Reach::Everything => {}
             // After its end a try still pushes its own extra links, never a result that others were scheduled by.
             Reach::Finishing if is_own_link(caller, xcom, index) => {}

@@ -3,6 +3,8 @@
 mod stage;
 
 use isobar_model::MapIndex;
+use isobar_store::events::{self, EventKind};
+use isobar_store::loading;
 use isobar_wire::execution::{Answer, Operation, Refusal, TaskFilter, XComKey};
 use serde_json::{Value, json};
 use stage::*;
@@ -207,6 +209,63 @@ async fn consent_of_a_dag_or_its_team_opens_what_it_names() {
         };
         let body = stage.call(&mine, get_dag).await.unwrap().body;
         assert_eq!(body["dag_id"], "beta:by_file");
+    }
+}
+
+/// Answers one request as a scheduler would.
+async fn schedule_one(stage: &Stage, answer: Value) -> Value {
+    for _ in 0..200 {
+        let mut tx = stage.store.begin().await.unwrap();
+        for event in events::claim(&mut tx, &stage.org, 100).await.unwrap() {
+            let Some(id) = event.body["id"].as_str().filter(|_| event.kind == EventKind::Request) else {
+                continue;
+            };
+            let id = id.parse().unwrap();
+            let request = loading::open_request(&mut tx, &stage.org, id).await.unwrap().unwrap();
+            assert_eq!((request.team, request.target), (ALPHA, BETA));
+            loading::answer_request(&mut tx, &stage.org, id, &answer).await.unwrap();
+            tx.commit().await.unwrap();
+            return request.body;
+        }
+        tx.commit().await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("nobody asked anything");
+}
+
+#[tokio::test]
+async fn another_teams_dag_is_triggered_by_a_request_that_a_scheduler_carries_out() {
+    for stage in stages().await {
+        let mine = stage.running(ALPHA, "mine").await;
+        stage.parse(BETA, "open_door.py", vec![dag("open_door", &["a"])]).await;
+        let trigger = || Operation::TriggerDagRun {
+            dag_id: "beta:open_door".to_owned(),
+            run_id: "r".to_owned(),
+            body: json!({"conf": {"k": 1}}),
+        };
+        let (asked, answered) = tokio::join!(
+            schedule_one(&stage, json!({"status": 204})),
+            stage.call(&mine, trigger())
+        );
+        assert_eq!(answered.unwrap().status, 204);
+        assert_eq!(
+            (&asked["dag_id"], &asked["conf"]),
+            (&json!("open_door"), &json!({"k": 1}))
+        );
+        let taken = json!({"status": 409, "detail": {"reason": "already_exists", "message": "x"}});
+        let (_, answered) = tokio::join!(schedule_one(&stage, taken), stage.call(&mine, trigger()));
+        let refused = answered.unwrap_err();
+        assert_eq!(refused.status, 409);
+        assert_eq!(
+            refused.detail["message"],
+            "A run already exists for Dag 'beta:open_door' with run_id 'r'"
+        );
+        // nobody schedules: it says so, and the request is gone
+        let refused = stage.call(&mine, trigger()).await.unwrap_err();
+        assert_eq!(
+            (refused.status, &refused.detail["reason"]),
+            (503, &json!("no_scheduler"))
+        );
     }
 }
 

@@ -24,6 +24,7 @@ pub mod notes;
 pub mod overview;
 pub mod pools;
 pub mod rendered;
+pub mod requests;
 pub mod reschedules;
 pub mod run_calls;
 pub mod runs;

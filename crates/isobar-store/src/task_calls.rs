@@ -5,7 +5,7 @@ use isobar_model::{Dispatch, RunKey, TaskKey, TaskState, TiId};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::db::{Val, vals, values_list};
+use crate::db::{Dialect, Val, vals, values_list};
 use crate::task_instances::TaskInstance;
 use crate::{StoreError, Tx};
 
@@ -24,6 +24,9 @@ pub struct Standing {
 
 /// How a task instance stands; none where there is no such instance.
 ///
+/// With `hold` it stands so until this unit ends: a clear or another hand-out waits, so that nothing of an older dispatch
+/// slips in between (SQLite has one writer, there it is so anyway).
+///
 /// # Errors
 /// The database failed.
 pub async fn standing(
@@ -31,11 +34,18 @@ pub async fn standing(
     scope: TeamScope,
     run: &RunKey,
     task: &TaskKey,
+    hold: bool,
 ) -> Result<Option<Standing>, StoreError> {
+    let lock = match tx.dialect() {
+        Dialect::Postgres if hold => " FOR SHARE",
+        Dialect::Postgres | Dialect::Sqlite => "",
+    };
     let row = tx
         .row(
-            "SELECT id, state, dispatch, finishing_until FROM task_instance WHERE team_no = $1 AND dag_id = $2 \
-             AND run_id = $3 AND task_id = $4 AND map_index = $5",
+            &format!(
+                "SELECT id, state, dispatch, finishing_until FROM task_instance WHERE team_no = $1 AND dag_id = $2 \
+                 AND run_id = $3 AND task_id = $4 AND map_index = $5{lock}"
+            ),
             vals![scope.team(), &run.dag_id, &run.run_id, &task.task_id, task.map_index],
         )
         .await?;

@@ -10,7 +10,11 @@ pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
     pub(super) fn read(text: &str) -> Self {
-        let decode = |part: &str| percent_decode_str(&part.replace('+', " ")).decode_utf8_lossy().into_owned();
+        let decode = |part: &str| {
+            percent_decode_str(&part.replace('+', " "))
+                .decode_utf8_lossy()
+                .into_owned()
+        };
         let pairs = text
             .split('&')
             .filter(|pair| !pair.is_empty())
@@ -77,9 +81,13 @@ impl Query {
 }
 
 fn time(key: &str, text: &str) -> Result<AirflowTime, Refusal> {
-    parse_time(text)
-        .map(AirflowTime)
-        .ok_or_else(|| invalid(key, "datetime_parsing", "Input should be a valid datetime with a timezone"))
+    parse_time(text).map(AirflowTime).ok_or_else(|| {
+        invalid(
+            key,
+            "datetime_parsing",
+            "Input should be a valid datetime with a timezone",
+        )
+    })
 }
 
 fn invalid(key: &str, kind: &str, message: &str) -> Refusal {

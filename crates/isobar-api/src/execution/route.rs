@@ -262,7 +262,11 @@ impl Request<'_> {
             },
             ("POST", key) => Operation::SetXCom {
                 xcom: xcom(key),
-                value: if self.body.is_empty() { Value::Null } else { self.json()? },
+                value: if self.body.is_empty() {
+                    Value::Null
+                } else {
+                    self.json()?
+                },
                 map_index,
                 dag_result: self.query.flag("dag_result", false)?,
                 mapped_length: self.query.number("mapped_length")?,
@@ -449,9 +453,18 @@ mod tests {
             operation("GET", "variables/a/b", ""),
             Operation::GetVariable { key: "a/b".to_owned() }
         );
-        assert!(matches!(operation("GET", "variables/keys?limit=2", ""), Operation::VariableKeys { limit: 2, .. }));
-        assert!(matches!(operation("GET", "dag-runs/count?dag_id=x", ""), Operation::CountDagRuns { .. }));
-        assert!(matches!(operation("GET", "dag-runs/x/y", ""), Operation::GetDagRun { .. }));
+        assert!(matches!(
+            operation("GET", "variables/keys?limit=2", ""),
+            Operation::VariableKeys { limit: 2, .. }
+        ));
+        assert!(matches!(
+            operation("GET", "dag-runs/count?dag_id=x", ""),
+            Operation::CountDagRuns { .. }
+        ));
+        assert!(matches!(
+            operation("GET", "dag-runs/x/y", ""),
+            Operation::GetDagRun { .. }
+        ));
     }
 
     #[test]
@@ -461,7 +474,13 @@ mod tests {
         let found = route(&Method::PATCH, &format!("task-instances/{id}/run"), "", body.as_bytes()).unwrap();
         assert_eq!(found.wants, Wants::Start(id));
         let body = r#"{"state":"success","end_date":"2026-01-01T00:00:00Z"}"#;
-        let found = route(&Method::PATCH, &format!("task-instances/{id}/state"), "", body.as_bytes()).unwrap();
+        let found = route(
+            &Method::PATCH,
+            &format!("task-instances/{id}/state"),
+            "",
+            body.as_bytes(),
+        )
+        .unwrap();
         assert_eq!(found.wants, Wants::Self_(id));
         let wrong = route(&Method::PATCH, &format!("task-instances/{id}/state"), "", b"{}").unwrap_err();
         assert_eq!(wrong.status, 422);
