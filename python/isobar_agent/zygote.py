@@ -30,11 +30,11 @@ import socket
 import sys
 import time
 
-from isobar_agent import descendants
+from isobar_agent import descendants, pages
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
-PACKET_LIMIT = 1 << 20
+PACKET_LIMIT = 1 << 18
 SUPPORTED = "3.3.2"
 TARGETS = ("task", "parse")
 
@@ -56,6 +56,7 @@ def main(launch: str, lock_path: str) -> None:
     gc.collect()
     gc.freeze()
     gc.disable()
+    pages.gather()
     tell(control, event="ready", pid=os.getpid(), airflow=version, seconds=round(time.monotonic() - started, 3))
     zygote = Zygote(control, wakeup, lock)
     try:

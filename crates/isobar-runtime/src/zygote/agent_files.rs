@@ -27,6 +27,7 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../../../../python/isobar_agent/bytecode.py"),
     ),
     ("task.py", include_str!("../../../../python/isobar_agent/task.py")),
+    ("pages.py", include_str!("../../../../python/isobar_agent/pages.py")),
     ("preload.py", include_str!("../../../../python/isobar_agent/preload.py")),
     ("parse.py", include_str!("../../../../python/isobar_agent/parse.py")),
     (
