@@ -65,12 +65,22 @@ pub(super) struct Model<'a, T> {
 /// # Errors
 /// 422 with all problems; each twice, since Airflow reads the body once for the permissions and once for the handler.
 pub(super) fn read<T>(body: &Bytes, model: &Model<'_, T>) -> Result<Vec<Action<T>>, ApiError> {
-    let twice = |problems: Vec<Value>| {
+    gather(crate::extract::json_body(body)?, model).map_err(|problems| {
         let again = problems.clone();
         ApiError::unprocessable(problems.into_iter().chain(again).collect())
-    };
-    let value = crate::extract::json_body(body)?;
-    let mut fields = Fields::of(value, vec!["body".into()]).map_err(|problem| twice(vec![problem]))?;
+    })
+}
+
+/// Reads a bulk body of a route whose permissions do not depend on it, so that problems are said once.
+///
+/// # Errors
+/// 422 with all problems.
+pub(super) fn read_once<T>(body: &Bytes, model: &Model<'_, T>) -> Result<Vec<Action<T>>, ApiError> {
+    gather(crate::extract::json_body(body)?, model).map_err(ApiError::unprocessable)
+}
+
+fn gather<T>(value: Value, model: &Model<'_, T>) -> Result<Vec<Action<T>>, Vec<Value>> {
+    let mut fields = Fields::of(value, vec!["body".into()]).map_err(|problem| vec![problem])?;
     let mut actions = Vec::new();
     let there = fields.require("actions");
     let list = fields.any("actions");
@@ -93,7 +103,7 @@ pub(super) fn read<T>(body: &Bytes, model: &Model<'_, T>) -> Result<Vec<Action<T
     if problems.is_empty() {
         Ok(actions)
     } else {
-        Err(twice(problems))
+        Err(problems)
     }
 }
 

@@ -7,7 +7,7 @@ use isobar_auth::{Action, ReadScope, Resource};
 use isobar_model::{DagId, RunKey, RunState, RunType, TeamId};
 use isobar_store::clearing;
 use isobar_store::lists::runs::{self, RunFilter, RunRow};
-use isobar_store::lists::{Cursor, Page, TextMatch, cursor};
+use isobar_store::lists::{self, Cursor, Page, TextMatch, cursor};
 use isobar_store::runs as run_rows;
 use isobar_store::{Tx, audit};
 use jiff::Timestamp;
@@ -15,20 +15,27 @@ use serde_json::{Value, json};
 
 use super::run_json::run;
 use super::run_trigger::trigger;
-use super::{clear, dags, stored_dag};
+use super::{asset_events, clear, dags, runs_bulk, stored_dag};
 use crate::errors::{Answer, no_content, ok};
 use crate::extract::{Ask, Fields, Target};
 use crate::{ApiError, AppState};
 
 pub(super) fn routes() -> Router<AppState> {
     Router::new()
-        .route("/dags/{dag_id}/dagRuns", get(list).post(trigger))
+        .route(
+            "/dags/{dag_id}/dagRuns",
+            get(list).post(trigger).patch(runs_bulk::patch),
+        )
         .route("/dags/{dag_id}/dagRuns/list", post(batch))
         .route(
             "/dags/{dag_id}/dagRuns/{dag_run_id}",
             get(get_one).patch(patch).delete(delete),
         )
         .route("/dags/{dag_id}/dagRuns/{dag_run_id}/clear", post(clear::run))
+        .route(
+            "/dags/{dag_id}/dagRuns/{dag_run_id}/upstreamAssetEvents",
+            get(consumed_events),
+        )
         .route("/dags/{dag_id}/clearDagRuns", post(clear::many_runs))
 }
 
@@ -50,6 +57,19 @@ async fn get_one(ask: Ask) -> Answer {
     let target = ask.dag(Resource::Run, Action::Read)?;
     let mut tx = ask.state.store.read().await?;
     ok(&run(&read_row(&ask, &mut tx, &target).await?, &ask.names))
+}
+
+/// The asset events that made a run.
+async fn consumed_events(ask: Ask) -> Answer {
+    ask.dag(Resource::Asset, Action::Read)?;
+    let target = ask.dag(Resource::Run, Action::Read)?;
+    let runs = asset_events::readable_runs(&ask);
+    let mut tx = ask.state.store.read().await?;
+    let row = read_row(&ask, &mut tx, &target).await?;
+    let found = lists::asset_events::of_run(&mut tx, target.scope, &runs, &row.dag_id, &row.run_id).await?;
+    let events: Vec<Value> = found.iter().map(|event| asset_events::event(&ask, event)).collect();
+    let total = events.len();
+    ok(&json!({"asset_events": events, "total_entries": total}))
 }
 
 fn run_types(texts: &[String]) -> Result<Vec<Option<RunType>>, ApiError> {

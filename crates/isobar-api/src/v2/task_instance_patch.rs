@@ -1,9 +1,11 @@
-//! Marking task instances, and writing their notes.
+//! Marking task instances, singly, by task group or in bulk, and writing their notes.
+
+use std::sync::Arc;
 
 use axum::body::Bytes;
 use isobar_auth::{Action, Resource};
 use isobar_model::dag::SerializedDag;
-use isobar_model::{RunState, TaskKey, TaskState};
+use isobar_model::{RunId, RunState, TaskId, TaskKey, TaskState};
 use isobar_store::clearing::{self, Clear, ClearTask};
 use isobar_store::lists::runs;
 use isobar_store::lists::task_instances::{self as instances, InstanceRow};
@@ -19,10 +21,11 @@ use crate::errors::{Answer, ok};
 use crate::extract::{Ask, Fields, Target};
 
 /// What is asked for.
+#[derive(Clone, Debug)]
 pub(super) struct Asked {
-    state: Option<TaskState>,
-    note: Option<String>,
-    has_note: bool,
+    pub(super) state: Option<TaskState>,
+    pub(super) note: Option<String>,
+    pub(super) has_note: bool,
     upstream: bool,
     downstream: bool,
     future: bool,
@@ -33,10 +36,8 @@ pub(super) struct Asked {
 const GIVEN: [&str; 3] = ["success", "failed", "skipped"];
 
 impl Asked {
-    fn read(body: &Bytes, mask: &[String]) -> Result<Self, ApiError> {
-        let mut fields = Fields::of_body(body)?;
-        let masked = |name: &str| mask.is_empty() || mask.iter().any(|one| one == name);
-        let given = fields.has("new_state");
+    /// Reads the fields of a patch.
+    pub(super) fn read(fields: &mut Fields) -> Self {
         let mut state = None;
         match fields.any("new_state") {
             Some(serde_json::Value::String(word)) if GIVEN.contains(&word.to_lowercase().as_str()) => {
@@ -55,88 +56,70 @@ impl Asked {
             }
             None => {}
         }
-        let asked = Self {
-            state: state.filter(|_| given && masked("new_state")),
+        Self {
+            state,
             note: fields.text("note", Some(1000)),
-            has_note: fields.has("note") && masked("note"),
+            has_note: fields.has("note"),
             upstream: fields.flag("include_upstream").unwrap_or(false),
             downstream: fields.flag("include_downstream").unwrap_or(false),
             future: fields.flag("include_future").unwrap_or(false),
             past: fields.flag("include_past").unwrap_or(false),
-        };
+        }
+    }
+
+    /// The same without what an update mask leaves out.
+    pub(super) fn masked(mut self, mask: &[String]) -> Self {
+        let named = |name: &str| mask.is_empty() || mask.iter().any(|one| one == name);
+        self.state = self.state.filter(|_| named("new_state"));
+        self.has_note &= named("note");
+        self
+    }
+
+    fn of_body(ask: &Ask, body: &Bytes) -> Result<Self, ApiError> {
+        let mut fields = Fields::of_body(body)?;
+        let asked = Self::read(&mut fields);
         fields.done()?;
-        Ok(asked)
+        Ok(asked.masked(&ask.query.texts("update_mask")))
     }
 }
 
-/// The instances that the path names, and the Dag.
-struct Named {
-    target: Target,
-    asked: Asked,
-    dag: std::sync::Arc<SerializedDag>,
-    rows: Vec<InstanceRow>,
-    map_index: Option<i32>,
+/// The instances that are meant, and where they are.
+pub(super) struct Meant {
+    pub(super) target: Target,
+    pub(super) run_id: RunId,
+    dag: Arc<SerializedDag>,
+    /// The tasks, or the one instance of a mapped task.
+    tasks: Tasks,
+    pub(super) rows: Vec<InstanceRow>,
 }
 
-async fn named(ask: &mut Ask, body: &Bytes) -> Result<Named, ApiError> {
-    let target = ask.dag(Resource::TaskInstance, Action::Edit)?;
-    let map_index = if ask.part("map_index").is_empty() {
-        let index = ask.query.int("map_index");
-        ask.query.done()?;
-        index.map(|index| i32::try_from(index).unwrap_or(i32::MIN))
-    } else {
-        Some(small(ask, "map_index")?)
-    };
-    let asked = Asked::read(body, &ask.query.texts("update_mask"))?;
+/// One task, or one instance of it, in one run.
+///
+/// # Errors
+/// 404 in Airflow's words where there is no such Dag, task or instance.
+pub(super) async fn of_task(
+    ask: &Ask,
+    target: Target,
+    run_id: RunId,
+    task_id: &TaskId,
+    map_index: Option<i32>,
+) -> Result<Meant, ApiError> {
     let mut tx = ask.state.store.read().await?;
     let dag = stored_dag::latest(&ask.state, &mut tx, &target).await?;
-    let task_id = ask.task_id();
     if dag.find_task(task_id.as_str()).is_none() {
         return Err(ApiError::not_found(format!(
             "Task '{task_id}' not found in Dag '{}'",
             target.written
         )));
     }
-    let rows = instances::of_task(
-        &mut tx,
-        target.scope,
-        &target.dag_id(),
-        &ask.run_id(),
-        &task_id,
-        map_index,
-    )
-    .await?;
+    let rows = instances::of_task(&mut tx, target.scope, &target.dag_id(), &run_id, task_id, map_index).await?;
     if rows.is_empty() {
         let shown = map_index.map_or_else(|| "None".to_owned(), |index| index.to_string());
-        return Err(ApiError::not_found(json!([missing_text(ask, &target, &shown)])));
+        let text = missing_text(&target.written, run_id.as_str(), task_id.as_str(), &shown);
+        return Err(ApiError::not_found(json!([text])));
     }
-    Ok(Named {
-        target,
-        asked,
-        dag,
-        rows,
-        map_index,
-    })
-}
-
-/// The instances that marking would change.
-async fn to_mark(ask: &Ask, named: &Named, state: TaskState) -> Result<Vec<InstanceRow>, ApiError> {
-    let mut tx = ask.state.store.read().await?;
-    let run = runs::get(&mut tx, named.target.scope, &named.target.dag_id(), &ask.run_id())
-        .await?
-        .ok_or_else(|| super::runs::missing(&named.target.written, ask.part("dag_run_id")))?;
-    let among = runs_around(
-        &mut tx,
-        &named.target,
-        &named.dag,
-        &run,
-        named.asked.past,
-        named.asked.future,
-    )
-    .await?;
-    let task_id = ask.task_id();
     let mut tasks = Tasks::default();
-    match named.map_index {
+    match map_index {
         Some(index) => {
             tasks.single.insert((task_id.to_string(), i64::from(index)));
         }
@@ -144,113 +127,137 @@ async fn to_mark(ask: &Ask, named: &Named, state: TaskState) -> Result<Vec<Insta
             tasks.whole.insert(task_id.to_string());
         }
     }
-    if let Some(task) = named.dag.find_task(task_id.as_str()) {
-        if named.asked.downstream {
-            let down = relatives(&named.dag, task, Direction::Down);
-            let is_teardown = |id: &String| named.dag.task_by_id(id).is_some_and(|task| task.is_teardown);
+    Ok(Meant {
+        target,
+        run_id,
+        dag,
+        tasks,
+        rows,
+    })
+}
+
+/// The tasks of a group in one run.
+async fn of_group(ask: &Ask) -> Result<Meant, ApiError> {
+    let target = ask.dag(Resource::TaskInstance, Action::Edit)?;
+    let (group_id, run_id) = (ask.part("group_id"), ask.run_id());
+    let mut tx = ask.state.store.read().await?;
+    let dag = stored_dag::latest(&ask.state, &mut tx, &target).await?;
+    let group = dag
+        .groups()
+        .find(group_id)
+        .ok_or_else(|| ApiError::not_found(format!("Task group '{group_id}' not found in DAG '{}'", target.written)))?;
+    let tasks = Tasks {
+        whole: dag
+            .groups()
+            .tasks_inside(group)
+            .into_iter()
+            .map(|task| dag.graph().id(task).to_string())
+            .collect(),
+        ..Tasks::default()
+    };
+    let mut rows = find(&mut tx, &target, Some(&tasks), &Runs::One(run_id.clone()), Vec::new()).await?;
+    rows.sort_by(|a, b| (&a.task_id, a.map_index).cmp(&(&b.task_id, b.map_index)));
+    if rows.is_empty() {
+        return Err(ApiError::not_found(format!(
+            "No task instances found for task group '{group_id}' in dag run '{run_id}'"
+        )));
+    }
+    Ok(Meant {
+        target,
+        run_id,
+        dag,
+        tasks,
+        rows,
+    })
+}
+
+/// The instances that marking would change.
+async fn to_mark(ask: &Ask, meant: &Meant, asked: &Asked, state: TaskState) -> Result<Vec<InstanceRow>, ApiError> {
+    let mut tx = ask.state.store.read().await?;
+    let run = runs::get(&mut tx, meant.target.scope, &meant.target.dag_id(), &meant.run_id)
+        .await?
+        .ok_or_else(|| super::runs::missing(&meant.target.written, meant.run_id.as_str()))?;
+    let among = runs_around(&mut tx, &meant.target, &meant.dag, &run, asked.past, asked.future).await?;
+    let mut tasks = meant.tasks.clone();
+    for id in meant.tasks.ids() {
+        let Some(task) = meant.dag.find_task(&id) else { continue };
+        if asked.downstream {
+            let is_teardown = |id: &String| meant.dag.task_by_id(id).is_some_and(|task| task.is_teardown);
+            let down = relatives(&meant.dag, task, Direction::Down);
             tasks.whole.extend(down.into_iter().filter(|id| !is_teardown(id)));
         }
-        if named.asked.upstream {
-            tasks.whole.extend(relatives(&named.dag, task, Direction::Up));
+        if asked.upstream {
+            tasks.whole.extend(relatives(&meant.dag, task, Direction::Up));
         }
     }
-    let mut found = find(&mut tx, &named.target, Some(&tasks), &Runs::These(among), Vec::new()).await?;
+    let mut found = find(&mut tx, &meant.target, Some(&tasks), &Runs::These(among), Vec::new()).await?;
     found.retain(|row| row.state != Some(state));
     Ok(found)
 }
 
-/// `PATCH …/taskInstances/{task_id}[/{map_index}]/dry_run`
-pub(super) async fn dry_run(mut ask: Ask, body: Bytes) -> Answer {
-    let named = named(&mut ask, &body).await?;
-    match named.asked.state {
-        None => ok(&whole(&ask, &named.rows)),
-        Some(state) => {
-            let found = to_mark(&ask, &named, state).await?;
-            ok(&whole(&ask, &found))
-        }
-    }
-}
-
-/// `PATCH …/taskInstances/{task_id}[/{map_index}]`
-pub(super) async fn one(mut ask: Ask, body: Bytes) -> Answer {
-    let named = named(&mut ask, &body).await?;
-    let scope = named.target.scope;
-    if named.asked.has_note {
-        let ids: Vec<_> = named.rows.iter().map(|row| row.id).collect();
-        let note = named.asked.note.as_deref().filter(|note| !note.is_empty());
+/// Writes the note, then the state; answers what was marked.
+///
+/// # Errors
+/// 409 with the words of `already` where everything is in that state.
+pub(super) async fn apply(
+    ask: &Ask,
+    meant: &Meant,
+    asked: &Asked,
+    already: &(dyn Fn(TaskState) -> String + Sync),
+) -> Result<Vec<InstanceRow>, ApiError> {
+    let scope = meant.target.scope;
+    if asked.has_note {
+        let ids: Vec<_> = meant.rows.iter().map(|row| row.id).collect();
+        let note = asked.note.as_deref().filter(|note| !note.is_empty());
         let mut tx = ask.state.store.begin().await?;
         notes::set(&mut tx, scope, &ids, note, ask.caller.name()).await?;
         tx.commit().await?;
     }
-    if let Some(state) = named.asked.state {
-        let found = to_mark(&ask, &named, state).await?;
-        if found.is_empty() {
-            return Err(ApiError::conflict(format!(
-                "Task id {} is already in {state} state",
-                ask.task_id()
-            )));
-        }
-        mark(&ask, &named, &found, state).await?;
+    let Some(state) = asked.state else {
+        return Ok(Vec::new());
+    };
+    let found = to_mark(ask, meant, asked, state).await?;
+    if found.is_empty() {
+        return Err(ApiError::conflict(already(state)));
     }
-    let mut tx = ask.state.store.read().await?;
-    let rows = instances::of_task(
-        &mut tx,
-        scope,
-        &named.target.dag_id(),
-        &ask.run_id(),
-        &ask.task_id(),
-        named.map_index,
-    )
-    .await?;
-    ok(&whole(&ask, &rows))
+    mark(ask, meant, &found, state).await?;
+    Ok(found)
 }
 
 /// Marks run by run; what failed below is cleared, so that it can go on.
-async fn mark(ask: &Ask, named: &Named, found: &[InstanceRow], state: TaskState) -> Result<(), ApiError> {
-    let scope = named.target.scope;
+async fn mark(ask: &Ask, meant: &Meant, found: &[InstanceRow], state: TaskState) -> Result<(), ApiError> {
+    let scope = meant.target.scope;
     let actor = Some(ask.caller.name());
-    let below: Vec<String> = named
-        .dag
-        .find_task(ask.part("task_id"))
-        .map(|task| relatives(&named.dag, task, Direction::Down))
-        .unwrap_or_default();
+    let own = meant.tasks.ids();
+    let mut below = Tasks::default();
+    for task in own.iter().filter_map(|id| meant.dag.find_task(id)) {
+        below.whole.extend(relatives(&meant.dag, task, Direction::Down));
+    }
+    below.whole.retain(|id| !own.contains(id));
     for (key, rows) in by_run(found) {
-        let keys: Vec<TaskKey> = rows
-            .iter()
-            .map(|row| TaskKey {
-                task_id: row.task_id.clone(),
-                map_index: row.map_index,
-            })
-            .collect();
+        let keys: Vec<TaskKey> = rows.iter().map(|row| key_of(row)).collect();
         let now = Timestamp::now();
         let mut tx = ask.state.store.begin().await?;
         clearing::mark(&mut tx, scope, &key, &keys, state, actor, now).await?;
-        let tasks = Tasks {
-            whole: below.iter().cloned().collect(),
-            ..Tasks::default()
-        };
         let failed = vec![Some(TaskState::Failed), Some(TaskState::UpstreamFailed)];
-        let below = find(
+        let blocked = find(
             &mut tx,
-            &named.target,
-            Some(&tasks),
+            &meant.target,
+            Some(&below),
             &Runs::One(key.run_id.clone()),
             failed,
         )
         .await?;
-        let below: Vec<ClearTask> = below
+        let blocked: Vec<ClearTask> = blocked
             .iter()
             .map(|row| ClearTask {
-                key: TaskKey {
-                    task_id: row.task_id.clone(),
-                    map_index: row.map_index,
-                },
-                retries: named.dag.task_by_id(row.task_id.as_str()).map(|task| task.retries),
+                key: key_of(row),
+                retries: meant.dag.task_by_id(row.task_id.as_str()).map(|task| task.retries),
             })
             .collect();
-        if !below.is_empty() {
+        if !blocked.is_empty() {
             let clear = Clear {
-                tasks: &below,
+                tasks: &blocked,
                 run_state: Some(RunState::Queued),
                 prevent_running: false,
                 version_id: None,
@@ -261,4 +268,80 @@ async fn mark(ask: &Ask, named: &Named, found: &[InstanceRow], state: TaskState)
         tx.commit().await?;
     }
     Ok(())
+}
+
+fn key_of(row: &InstanceRow) -> TaskKey {
+    TaskKey {
+        task_id: row.task_id.clone(),
+        map_index: row.map_index,
+    }
+}
+
+/// What the path names.
+async fn of_path(ask: &mut Ask) -> Result<Meant, ApiError> {
+    let target = ask.dag(Resource::TaskInstance, Action::Edit)?;
+    let map_index = if ask.part("map_index").is_empty() {
+        let index = ask.query.int("map_index");
+        ask.query.done()?;
+        index.map(|index| i32::try_from(index).unwrap_or(i32::MIN))
+    } else {
+        Some(small(ask, "map_index")?)
+    };
+    of_task(ask, target, ask.run_id(), &ask.task_id(), map_index).await
+}
+
+/// The refusal to mark what is marked so already.
+pub(super) fn already(task_id: &TaskId, state: TaskState) -> String {
+    format!("Task id {task_id} is already in {state} state")
+}
+
+/// The rows as they are now, in the same order.
+async fn again(ask: &Ask, meant: &Meant, rows: &[InstanceRow]) -> Result<Vec<InstanceRow>, ApiError> {
+    let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
+    let mut tx = ask.state.store.read().await?;
+    Ok(instances::by_ids(&mut tx, meant.target.scope, &ids).await?)
+}
+
+/// `PATCH …/taskInstances/{task_id}[/{map_index}]/dry_run`
+pub(super) async fn dry_run(mut ask: Ask, body: Bytes) -> Answer {
+    ask.dag(Resource::TaskInstance, Action::Edit)?;
+    let asked = Asked::of_body(&ask, &body)?;
+    let meant = of_path(&mut ask).await?;
+    match asked.state {
+        None => ok(&whole(&ask, &meant.rows)),
+        Some(state) => ok(&whole(&ask, &to_mark(&ask, &meant, &asked, state).await?)),
+    }
+}
+
+/// `PATCH …/taskInstances/{task_id}[/{map_index}]`
+pub(super) async fn one(mut ask: Ask, body: Bytes) -> Answer {
+    ask.dag(Resource::TaskInstance, Action::Edit)?;
+    let asked = Asked::of_body(&ask, &body)?;
+    let meant = of_path(&mut ask).await?;
+    apply(&ask, &meant, &asked, &|state| already(&ask.task_id(), state)).await?;
+    let rows = again(&ask, &meant, &meant.rows).await?;
+    ok(&whole(&ask, &rows))
+}
+
+/// `PATCH …/taskGroupInstances/{group_id}/dry_run`
+pub(super) async fn group_dry_run(ask: Ask, body: Bytes) -> Answer {
+    ask.dag(Resource::TaskInstance, Action::Edit)?;
+    let asked = Asked::of_body(&ask, &body)?;
+    let meant = of_group(&ask).await?;
+    match asked.state {
+        None => ok(&whole(&ask, &meant.rows)),
+        Some(state) => ok(&whole(&ask, &to_mark(&ask, &meant, &asked, state).await?)),
+    }
+}
+
+/// `PATCH …/taskGroupInstances/{group_id}`
+pub(super) async fn group(ask: Ask, body: Bytes) -> Answer {
+    ask.dag(Resource::TaskInstance, Action::Edit)?;
+    let asked = Asked::of_body(&ask, &body)?;
+    let meant = of_group(&ask).await?;
+    let already = |state| format!("All task instances in the group are already in {state} state");
+    let marked = apply(&ask, &meant, &asked, &already).await?;
+    let shown = if asked.state.is_some() { &marked } else { &meant.rows };
+    let rows = again(&ask, &meant, shown).await?;
+    ok(&whole(&ask, &rows))
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::runs::{must_be_tilde, named_dags};
 use super::task_instance_json::{instance, one_try};
-use super::{clear, stored_dag, task_instance_patch as patch};
+use super::{clear, stored_dag, task_instance_patch as patch, task_instances_bulk as bulk};
 use crate::errors::{Answer, ok};
 use crate::extract::{Ask, Fields, Target};
 use crate::{ApiError, AppState};
@@ -20,7 +20,7 @@ pub(super) fn routes() -> Router<AppState> {
     const ALL: &str = "/dags/{dag_id}/dagRuns/{dag_run_id}/taskInstances";
     let at = |rest: &str| format!("{ALL}{rest}");
     Router::new()
-        .route(ALL, get(list))
+        .route(ALL, get(list).patch(bulk::patch))
         .route(&at("/list"), post(batch))
         .route(&at("/{task_id}"), get(get_one).patch(patch::one))
         .route(&at("/{task_id}/dry_run"), axum::routing::patch(patch::dry_run))
@@ -34,6 +34,14 @@ pub(super) fn routes() -> Router<AppState> {
         )
         .route(&at("/{task_id}/{map_index}/tries"), get(all_tries))
         .route(&at("/{task_id}/{map_index}/tries/{task_try_number}"), get(get_try))
+        .route(
+            "/dags/{dag_id}/dagRuns/{dag_run_id}/taskGroupInstances/{group_id}",
+            axum::routing::patch(patch::group),
+        )
+        .route(
+            "/dags/{dag_id}/dagRuns/{dag_run_id}/taskGroupInstances/{group_id}/dry_run",
+            axum::routing::patch(patch::group_dry_run),
+        )
         .route("/dags/{dag_id}/clearTaskInstances", post(clear::task_instances))
 }
 
@@ -320,16 +328,19 @@ async fn all_tries(mut ask: Ask) -> Answer {
 
 /// The refusal for a task instance that is not there.
 pub(super) fn missing(ask: &Ask, target: &Target, map_index: &str) -> ApiError {
-    ApiError::not_found(missing_text(ask, target, map_index))
+    ApiError::not_found(missing_text(
+        &target.written,
+        ask.part("dag_run_id"),
+        ask.part("task_id"),
+        map_index,
+    ))
 }
 
 /// Its words, which some routes put into a list.
-pub(super) fn missing_text(ask: &Ask, target: &Target, map_index: &str) -> String {
+pub(super) fn missing_text(dag_id: &str, run_id: &str, task_id: &str, map_index: &str) -> String {
     format!(
-        "The Task Instance with dag_id: `{}`, run_id: `{}`, task_id: `{}` and map_index: `{map_index}` was not found",
-        target.written,
-        ask.part("dag_run_id"),
-        ask.part("task_id")
+        "The Task Instance with dag_id: `{dag_id}`, run_id: `{run_id}`, task_id: `{task_id}` and map_index: \
+         `{map_index}` was not found"
     )
 }
 

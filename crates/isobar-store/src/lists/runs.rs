@@ -370,3 +370,31 @@ async fn add_versions(tx: &mut Tx, scope: &ReadScope, rows: &mut [RunRow]) -> Re
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Store, migrate};
+    use isobar_auth::OrgScope;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_runs_of_one_dag_are_found_by_index() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite://{}", folder.path().join("x.db").display())).await.unwrap();
+        let org = OrgScope::at_process_start();
+        migrate::migrate(&store, &org).await.unwrap();
+        let mut tx = store.read().await.unwrap();
+        let scope = org.team(TeamId(1)).into();
+        for order in ["id", "-id", "run_after", "-run_after", "logical_date", "-logical_date"] {
+            let mut select = Select::new(&tx, &scope, "r.team_no", COLUMNS, FROM);
+            let filter = RunFilter {
+                dag_id: Some("d".into()),
+                ..RunFilter::default()
+            };
+            narrow(&mut select, &filter);
+            let order = ORDER.order(&[order.to_owned()]).unwrap();
+            let plan = select.plan(&mut tx, &order).await.unwrap();
+            assert!(plan.contains("SEARCH r USING INDEX"), "{plan}");
+        }
+    }
+}

@@ -301,6 +301,19 @@ impl Select {
         })
     }
 
+    /// How SQLite would read a page: what each table is searched by.
+    #[cfg(test)]
+    pub(crate) async fn plan(self, tx: &mut Tx, order: &Ordering) -> Result<String, StoreError> {
+        let sql = format!(
+            "EXPLAIN QUERY PLAN {}{} LIMIT 50",
+            self.text(self.columns),
+            order.sql(false)
+        );
+        let rows = tx.rows(&sql, self.values).await?;
+        let lines = rows.iter().map(|row| row.text("detail")).collect::<Result<Vec<_>, _>>()?;
+        Ok(lines.join("\n"))
+    }
+
     pub(crate) fn dialect(&self) -> Dialect {
         self.dialect
     }

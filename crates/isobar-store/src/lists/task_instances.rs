@@ -431,3 +431,29 @@ pub(crate) async fn add_versions(tx: &mut Tx, scope: &ReadScope, rows: &mut [Ins
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Store, migrate};
+    use isobar_auth::OrgScope;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_instances_of_one_run_are_found_by_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite://{}", folder.path().join("x.db").display())).await.unwrap();
+        let org = OrgScope::at_process_start();
+        migrate::migrate(&store, &org).await.unwrap();
+        let mut tx = store.read().await.unwrap();
+        let mut select = Select::new(&tx, &org.team(TeamId(1)).into(), "t.team_no", COLUMNS, FROM);
+        let filter = InstanceFilter {
+            dag_id: Some("d".into()),
+            run_id: Some("r".into()),
+            ..InstanceFilter::default()
+        };
+        narrow(&mut select, &filter);
+        let plan = select.plan(&mut tx, &ORDER.order(&[]).unwrap()).await.unwrap();
+        assert!(plan.contains("(team_no=? AND dag_id=? AND run_id=?)"), "{plan}");
+        assert!(!plan.contains("SCAN"), "{plan}");
+    }
+}
