@@ -56,7 +56,7 @@ fn storm_survives(database: Database) {
         "alpha",
         "[[team.executor]]\nname = \"local\"\ntype = \"local\"\nparallelism = 64\n",
     );
-    let evidence = place.evidence();
+    let evidence = place.evidence("alpha");
     let dag = STORM.replace("__EVIDENCE__", &format!("{:?}", evidence.display().to_string()));
     let mut place = place.dag("alpha", "storm.py", &dag).more_parallelism(64);
     place.start("standalone");

@@ -101,7 +101,12 @@ fn two_teams() -> Deployment {
             "broken.py",
             "from airflow.sdk import DAG\nraise RuntimeError('the error of bravo')",
         );
-    let paths = format!("{:?}, {:?}, {:?}", place.evidence(), place.dags("bravo"), place.path());
+    let paths = format!(
+        "{:?}, {:?}, {:?}",
+        place.evidence("alpha"),
+        place.dags("bravo"),
+        place.path()
+    );
     place.dag("alpha", "spy.py", &SPY.replace("__PATHS__", &paths))
 }
 
@@ -328,7 +333,7 @@ fn a_task_reaches_nothing_of_a_neighbour() {
     let run = ann.trigger("spy");
     let ended = ann.wait_for_run("spy", &run, 60);
     assert_eq!(ended["state"], "success");
-    let text = fs::read_to_string(place.evidence().join("spy.json")).expect("the spy's report");
+    let text = fs::read_to_string(place.evidence("alpha").join("spy.json")).expect("the spy's report");
     let found: serde_json::Map<String, Value> = serde_json::from_str(&text).expect("the spy's report is JSON");
     assert_eq!(found["own variable"], "'the secret of alpha'");
     for (what, got) in &found {

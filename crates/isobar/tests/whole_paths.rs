@@ -159,7 +159,7 @@ fn every_kind_of_trouble_ends_as_it_must() {
     let place = Deployment::on(Database::Sqlite)
         .team("alpha", "")
         .user("ann", "alpha = \"admin\"");
-    let evidence = format!("{:?}", place.evidence().display().to_string());
+    let evidence = format!("{:?}", place.evidence("alpha").display().to_string());
     let mut place = place.dag("alpha", "trouble.py", &TROUBLE.replace("__EVIDENCE__", &evidence));
     place.start("standalone");
     let ann = place.client("ann");

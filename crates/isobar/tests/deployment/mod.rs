@@ -3,7 +3,7 @@
 //! Wants `ISOBAR_TEST_PYTHON` (an interpreter with Airflow 3.3.2) and, for PostgreSQL, `ISOBAR_TEST_POSTGRES`;
 //! `make test` sets both.
 
-#![allow(dead_code, reason = "each test file uses its own part of this")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of this")]
 
 pub mod client;
 
@@ -141,9 +141,9 @@ impl Deployment {
         self
     }
 
-    /// A folder that the children of every team may write, for tasks that leave evidence.
-    pub fn evidence(&self) -> PathBuf {
-        let folder = self.folder.path().join("evidence");
+    /// A folder that a team's children may write, for tasks that leave evidence.
+    pub fn evidence(&self, team: &str) -> PathBuf {
+        let folder = self.folder.path().join("evidence").join(team);
         fs::create_dir_all(&folder).expect("the evidence folder");
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).expect("permissions");
         folder
@@ -168,7 +168,7 @@ impl Deployment {
         }
         for team in &self.teams {
             let (name, folder) = (team.name, self.dags(team.name));
-            let evidence = self.folder.path().join("evidence");
+            let evidence = self.evidence(name);
             let _ = write!(
                 text,
                 "[[team]]\nname = \"{name}\"\nfolders = [\"{}\"]\nvenv = \"{}\"\nwrite_folders = [\"{}\"]\n{}\n",
@@ -187,7 +187,6 @@ impl Deployment {
     /// The command line of the built binary with this deployment's configuration.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let config = self.folder.path().join("isobar.toml");
-        self.evidence();
         fs::write(&config, self.config_text()).expect("the configuration");
         let binary = std::env::var_os("ISOBAR_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_isobar").into());
         let mut command = Command::new(binary);
