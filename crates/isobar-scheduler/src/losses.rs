@@ -6,7 +6,7 @@ use isobar_store::callbacks;
 use isobar_store::loading;
 use isobar_store::runs::{self, Run};
 use isobar_store::task_instances::{self, TaskInstance};
-use isobar_store::transitions::{Ended, TaskWrite, lost, put_back};
+use isobar_store::transitions::{Ended, TaskWrite, lost, put_back, restarted};
 use isobar_store::{Store, StoreError};
 use isobar_wire::execution::TaskIdentity;
 use isobar_wire::workload::WorkloadEnded;
@@ -108,6 +108,13 @@ async fn fail_if_held(
     let version = version_of(&mut tx, setting, &ti).await?;
     drop(tx);
     let retries = version.as_ref().map_or(0, |version| version.retries(&ti.task_id));
+    if ti.state == Some(TaskState::Restarting) {
+        let mut tx = store.begin().await?;
+        if let TaskWrite::Done(()) = restarted(&mut tx, &setting.org, identity, retries, Timestamp::now()).await? {
+            tx.commit().await?;
+        }
+        return Ok(());
+    }
     let end = if may_retry(ti.state, retries, ti.try_number, ti.max_tries) {
         Ended::UpForRetry {
             delay: None,
@@ -124,7 +131,6 @@ async fn fail_if_held(
         return Ok(());
     };
     if let (Some(version), Some(run)) = (&version, &run)
-        && ti.state != Some(TaskState::Restarting)
         && version.wants_callback(&ti.task_id, end.state() == TaskState::UpForRetry)
         && let Some(dag) = loading::dag(&mut tx, scope, &ti.dag_id).await?
     {

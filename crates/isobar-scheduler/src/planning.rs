@@ -46,10 +46,11 @@ impl Pass<'_> {
                 Command::SucceedAtOnce { key, from, .. } => {
                     self.decide(run, key, from.0, Some(TaskState::Success), true);
                 }
-                Command::DeferAtOnce { key, from, .. } => {
-                    self.decide(run, key, from.0, Some(TaskState::Deferred), false);
+                // Without a triggerer a task that could start there starts on a worker, as Airflow falls back to.
+                Command::DeferAtOnce {
+                    key, from, try_number, ..
                 }
-                Command::Ready {
+                | Command::Ready {
                     key, from, try_number, ..
                 } => {
                     self.plan(run).ready.push(ReadyTask {

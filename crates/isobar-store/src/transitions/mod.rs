@@ -15,8 +15,8 @@ pub use plan::{
     commit_plans,
 };
 pub use task::{
-    Ended, EndedTask, StartedTask, TaskWrite, ended, fenced, heartbeat, lost, put_back, set_rendered_map_index,
-    skip_downstream, started,
+    Ended, EndedTask, StartedTask, TaskWrite, ended, fenced, heartbeat, lost, put_back, restarted,
+    set_rendered_map_index, skip_downstream, started,
 };
 
 use crate::counters::{Counter, next_ids};

@@ -377,6 +377,47 @@ pub async fn put_back(
     Ok(TaskWrite::Done(()))
 }
 
+/// A task that was cleared while it ran, whose process is gone now: it starts anew at once, with its `retries` again, as in
+/// Airflow. `Done` only where it is `restarting` and held by that dispatch.
+///
+/// # Errors
+/// The database failed.
+pub async fn restarted(
+    tx: &mut Tx,
+    scope: &OrgScope,
+    task: &TaskIdentity,
+    retries: i32,
+    now: Timestamp,
+) -> Result<TaskWrite<()>, StoreError> {
+    let scope = scope.team(task.team);
+    let Some(mut open) = OpenRun::lock(tx, scope, &run_key(task), now).await? else {
+        return Ok(TaskWrite::Missing);
+    };
+    let row = tx
+        .row(
+            "UPDATE task_instance SET state = NULL, max_tries = try_number + $8, updated_at = $7 WHERE team_no = $1 \
+             AND dag_id = $2 AND run_id = $3 AND task_id = $4 AND map_index = $5 AND dispatch = $6 \
+             AND state = 'restarting' RETURNING *",
+            vals![
+                scope.team(),
+                &task.dag_id,
+                &task.run_id,
+                &task.task_id,
+                task.map_index,
+                task.dispatch,
+                now,
+                retries
+            ],
+        )
+        .await?;
+    let Some(row) = row else { return Ok(TaskWrite::Archived) };
+    open.change
+        .instances
+        .push(changed(&TaskInstance::from_row(&row)?, None, false));
+    open.close(tx, true).await?;
+    Ok(TaskWrite::Done(()))
+}
+
 async fn write_end(
     tx: &mut Tx,
     mut open: OpenRun,

@@ -3,7 +3,7 @@
 use crate::ground::{key, now, run_key};
 use isobar_model::{AirflowTime, RunState, TaskState};
 use isobar_store::clearing::{self, Clear, ClearTask, Cleared};
-use isobar_store::transitions::{Ended, TaskWrite, ended, started};
+use isobar_store::transitions::{Ended, TaskWrite, ended, restarted, started};
 use isobar_store::{events, task_instances};
 use isobar_wire::execution::{TaskIdentity, TaskStart};
 
