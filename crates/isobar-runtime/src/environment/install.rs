@@ -72,7 +72,7 @@ impl Work<'_> {
             command.env_remove("VIRTUAL_ENV").env_remove("UV_PROJECT_ENVIRONMENT");
             command
         };
-        let mut venv = start(&["venv", "--no-project", "--python"]);
+        let mut venv = start(&["venv", "--quiet", "--no-project", "--python"]);
         venv.arg(&interpreter.path).arg(self.folder);
         self.run("making the virtual environment", venv, progress)?;
         let mut install = start(&["pip", "install", "--compile-bytecode", "--python"]);

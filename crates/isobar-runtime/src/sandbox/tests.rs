@@ -242,6 +242,43 @@ fn a_child_reaches_nothing_of_its_neighbours_or_of_the_server() {
     }
 }
 
+#[test]
+fn what_one_team_writes_another_reads_where_the_configuration_says_so() {
+    if without_landlock() {
+        return;
+    }
+    for user in users() {
+        let world = World::new();
+        let neighbour = user.map(|user| OsUser {
+            uid: user.uid + 1,
+            gid: user.gid + 1,
+        });
+        let (mut giver, mut taker) = (world.team("alpha"), world.team("beta"));
+        giver.write_folders = vec![world.at("state/data/alpha")];
+        taker.read_folders = giver.write_folders.clone();
+        let grounds = |name| Grounds {
+            run_folder: world.at("state/run").join(name),
+            read: vec![],
+            hidden: vec![world.at("state")],
+        };
+        make_write_folders(&giver, user).unwrap();
+        let taker = prepare(&taker, neighbour, &grounds("beta")).unwrap();
+        let giver = prepare(&giver, user, &grounds("alpha")).unwrap();
+        let file = world.at("state/data/alpha/users.parquet");
+        let written = text(&[("write", file.clone()), ("make", world.at("state/data/alpha/more"))]);
+        assert_eq!(succeeded(&giver, &written), written, "user {user:?}");
+        let tried = text(&[
+            ("read", file.clone()),
+            ("list", world.at("state/data/alpha")),
+            ("write", file.clone()),
+            ("append", file.clone()),
+            ("remove", file),
+            ("make", world.at("state/data/alpha/planted")),
+        ]);
+        assert_eq!(succeeded(&taker, &tried), tried[..2], "user {user:?}");
+    }
+}
+
 /// A neighbour's confined process that sleeps until it is dropped.
 struct Sleeper(Child);
 
