@@ -378,8 +378,8 @@ impl Book {
                 }
                 None => {
                     let rule = graph.task(*down).trigger_rule;
-                    let counted_by_rows = graph.derived(*down).upstream_expands;
-                    if !only_state || !counted_by_rows || super::rule::can_matter(rule, ended, complete) {
+                    let plain = graph.derived(*down).upstream_expands && self.task(*down).up.removed == 0;
+                    if !only_state || !plain || super::rule::can_matter(rule, ended, complete) {
                         self.look(Look::all(*down));
                     }
                 }
