@@ -23,6 +23,7 @@ import urllib.request
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
+LOG_ID = re.compile(r"(?<=when you look for ID )\w+")
 # Values that no two servers share. The kind of the value (null, text, number) is compared all the same.
 FREE = {
     "file_token", "last_parsed_time", "last_parse_duration", "last_parsed", "created_at", "updated_at", "queued_at", "timestamp",
@@ -33,7 +34,11 @@ FREE = {
 # Where the two differ on purpose: (path of the request as a regular expression, place in the body as a regular expression, why).
 ON_PURPOSE = [
     (r"/monitor/health", r".*", "no triggerer yet; heartbeats are leases"),
-    (r".*", r"\.(dags\[\d+\]\.)?last_expired", "nothing expires here"),
+    (r"/eventLogs\?", r"\.total_entries", "what was refused is not recorded: the audit log tells of changes"),
+    (r"/version", r"\.git_version", "another build"),
+    (r".*", r".*last_parse_duration", "`airflow dags reserialize` measures nothing"),
+    (r".*", r".*next_dagrun_.*", "set by the scheduler, which does not run here"),
+    (r".*", r".*unixname", "the API server's user, until the task runs; here null until then"),
 ]
 
 
@@ -77,11 +82,12 @@ def plain(value, name=""):
     if isinstance(value, dict):
         return {key: plain(item, key) for key, item in value.items()}
     if isinstance(value, list):
-        return [plain(item, name) for item in value]
+        # A set in Airflow, in the order of its hashes.
+        return sorted(value) if name == "downstream_task_ids" else [plain(item, name) for item in value]
     if value is not None and name in FREE:
         return f"<{type(value).__name__}>" if not isinstance(value, (int, float)) or isinstance(value, bool) else "<number>"
     if isinstance(value, str):
-        return TIME.sub("<time>", UUID.sub("<uuid>", value))
+        return LOG_ID.sub("<id>", TIME.sub("<time>", UUID.sub("<uuid>", value)))
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value

@@ -9,6 +9,7 @@ use isobar_store::lists::event_logs::{self, EventLogFilter, EventLogRow};
 use serde_json::{Value, json};
 
 use super::dag_json::time;
+use super::python_json;
 use crate::errors::{Answer, ok};
 use crate::extract::Ask;
 use crate::{ApiError, AppState};
@@ -17,6 +18,11 @@ pub(super) fn routes() -> Router<AppState> {
     Router::new()
         .route("/eventLogs", get(list))
         .route("/eventLogs/{event_log_id}", get(get_one))
+}
+
+/// Clients read the text inside the text; its spaces are Airflow's.
+fn as_python_writes(extra: &str) -> String {
+    serde_json::from_str(extra).map_or_else(|_| extra.to_owned(), |read| python_json::dumps(&read))
 }
 
 /// A record as Airflow's `EventLogResponse`.
@@ -32,7 +38,7 @@ fn json(ask: &Ask, row: &EventLogRow) -> Value {
         "event": row.event,
         "logical_date": time(row.logical_date),
         "owner": row.owner,
-        "extra": row.extra,
+        "extra": row.extra.as_deref().map(as_python_writes),
         "dag_display_name": row.dag_display_name,
         "task_display_name": row.task_display_name,
     })

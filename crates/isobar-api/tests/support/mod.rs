@@ -9,7 +9,7 @@ use isobar_auth::{Auth, Directory, KnownTeam, Lifetimes, MasterKey, OrgScope};
 use isobar_config::{Config, OrgRole, Secret, Team, TeamRole, TeamsPlan, User};
 use isobar_execution::{Execution, Settings};
 use isobar_model::{AirflowTime, TeamId, TeamName};
-use isobar_store::{Store, migrate, teams};
+use isobar_store::{Store, migrate, pools, teams};
 use isobar_wire::agent::{AgentApi, KnownFile, ParsedFile};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -114,6 +114,14 @@ impl World {
         let auth = Auth::new(master.clone(), directory, manager, Lifetimes::default());
         let settings = Settings::from_config(&config, master.clone());
         let execution = Arc::new(Execution::new(store.clone(), org.clone(), settings));
+        let mut tx = store.begin().await.unwrap();
+        for (_, team) in &teams {
+            let pool = (pools::DEFAULT_POOL, 128, Some("Default pool"));
+            pools::create(&mut tx, org.team(*team), pool.0, pool.1, pool.2, false, Timestamp::now())
+                .await
+                .unwrap();
+        }
+        tx.commit().await.unwrap();
         for (_, team) in &teams {
             execution.files_parsed(*team, vec![parsed(dags)]).await.unwrap();
         }
