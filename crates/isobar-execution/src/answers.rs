@@ -25,6 +25,7 @@ pub(crate) fn invalid(place: &str, message: &str, input: &Value) -> Refusal {
 }
 
 /// A store that failed. The caller learns that it may try again, the log learns why.
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` hands it over")]
 pub(crate) fn broken(error: StoreError) -> Refusal {
     tracing::error!(%error, "an operation of the Task Execution API failed in the store");
     let safe_to_repeat = matches!(error, StoreError::NotCommitted(_) | StoreError::Conflict { .. });

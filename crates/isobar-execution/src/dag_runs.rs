@@ -34,7 +34,7 @@ impl Execution {
 
     /// A run's body, with its Dag named as the caller named it.
     fn shown(&self, run: &Run, caller: &Caller, name: &str) -> Value {
-        let mut body = self.dag_run(run, caller, Vec::new());
+        let mut body = self.dag_run(run, caller, &[]);
         body["dag_id"] = json!(name);
         body["team_name"] = Value::Null;
         body

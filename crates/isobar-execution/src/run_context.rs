@@ -34,9 +34,9 @@ impl Execution {
         } else {
             Vec::new()
         };
-        let events = consumed.iter().map(|event| consumed_event(event, caller)).collect();
+        let events: Vec<Value> = consumed.iter().map(|event| consumed_event(event, caller)).collect();
         let mut context = json!({
-            "dag_run": self.dag_run(&started.run, caller, events),
+            "dag_run": self.dag_run(&started.run, caller, &events),
             "task_reschedule_count": started.reschedules,
             "max_tries": ti.max_tries,
             "variables": [],
@@ -53,7 +53,7 @@ impl Execution {
     }
 
     /// A run as the Execution API shows it.
-    pub(crate) fn dag_run(&self, run: &Run, caller: &Caller, consumed: Vec<Value>) -> Value {
+    pub(crate) fn dag_run(&self, run: &Run, caller: &Caller, consumed: &[Value]) -> Value {
         let team = self.settings.multi_team.then(|| caller.team_name().as_str());
         json!({
             "dag_id": run.dag_id.as_str(),

@@ -1,5 +1,11 @@
 //! Parse results: versions, what vanishes, what is refused, and that one bad file spoils no other.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    reason = "a test that cannot go on should stop"
+)]
+
 mod stage;
 
 use std::time::Instant;
@@ -133,6 +139,40 @@ async fn a_foreign_pool_is_an_import_error_and_the_last_good_version_stays() {
         assert!(one.has_import_errors);
         let kept = definition(&stage, ALPHA, "one").await.unwrap();
         assert_eq!(kept["dag"]["tasks"].as_array().unwrap().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn stored_dags_are_checked_again_when_pools_change() {
+    for stage in stages().await {
+        let mut heavy = dag("one", &["a"]);
+        heavy["dag"]["tasks"][0]["__var"]["pool"] = json!("heavy");
+        stage.parse(ALPHA, "one.py", vec![heavy, dag("other", &["a"])]).await;
+        assert!(head(&stage, ALPHA, "one").await.is_none());
+        assert!(head(&stage, ALPHA, "other").await.unwrap().has_import_errors);
+        let scope = stage.scope(ALPHA);
+        let mut tx = stage.store.begin().await.unwrap();
+        pools::create(&mut tx, scope, "heavy", 3, None, false, Timestamp::now())
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+        stage.api.pools_changed(scope, "heavy").await.unwrap();
+        assert!(!head(&stage, ALPHA, "one").await.unwrap().is_stale);
+        assert!(!head(&stage, ALPHA, "other").await.unwrap().has_import_errors);
+        let mut tx = stage.store.begin().await.unwrap();
+        assert!(pools::delete(&mut tx, scope, "heavy", Timestamp::now()).await.unwrap());
+        tx.commit().await.unwrap();
+        stage.api.pools_changed(scope, "heavy").await.unwrap();
+        let one = head(&stage, ALPHA, "one").await.unwrap();
+        assert!(one.has_import_errors && definition(&stage, ALPHA, "one").await.is_some());
+        // and back again
+        let mut tx = stage.store.begin().await.unwrap();
+        pools::create(&mut tx, scope, "heavy", 3, None, false, Timestamp::now())
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+        stage.api.pools_changed(scope, "heavy").await.unwrap();
+        assert!(!head(&stage, ALPHA, "one").await.unwrap().has_import_errors);
     }
 }
 

@@ -1,5 +1,11 @@
 //! Between teams: without consent another team's names are answered as made-up ones.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    reason = "a test that cannot go on should stop"
+)]
+
 mod stage;
 
 use isobar_model::MapIndex;

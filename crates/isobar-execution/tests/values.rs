@@ -1,5 +1,11 @@
 //! XComs, connections, stores, questions to people, assets.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    reason = "a test that cannot go on should stop"
+)]
+
 mod stage;
 
 use isobar_auth::MasterKey;

@@ -156,6 +156,15 @@ CREATE TABLE import_error (
 );
 CREATE UNIQUE INDEX import_error_file ON import_error (team_no, bundle, rel_path);
 
+-- parses that were refused because of a pool (rule 18), kept to be looked at again when pools change
+CREATE TABLE held_parse (
+    team_no BIGINT NOT NULL,
+    bundle TEXT NOT NULL,
+    rel_path TEXT NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (team_no, bundle, rel_path)
+);
+
 CREATE TABLE dag_warning (
     team_no BIGINT NOT NULL,
     dag_id TEXT NOT NULL,

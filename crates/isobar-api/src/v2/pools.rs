@@ -227,6 +227,7 @@ async fn create(ask: Ask, body: Bytes) -> Answer {
     audit::write(&mut tx, target.scope, &[record]).await?;
     let row = list_rows::get(&mut tx, target.scope, &pool.name).await?;
     tx.commit().await?;
+    look_again(&ask, &target).await;
     with_status(
         StatusCode::CREATED,
         &json(&ask, &row.ok_or_else(|| missing(&target.written))?),
@@ -301,5 +302,14 @@ async fn delete(ask: Ask) -> Answer {
         .extra(json!({"pool_name": target.name, "method": "DELETE"}));
     audit::write(&mut tx, target.scope, &[record]).await?;
     tx.commit().await?;
+    look_again(&ask, &target).await;
     no_content()
+}
+
+/// Dags that hang on this pool are checked again (rule 18). The pool is changed already: a failure here is logged, and the
+/// next parse of the file finds out.
+pub(super) async fn look_again(ask: &Ask, target: &Target) {
+    if let Err(refusal) = ask.state.execution.pools_changed(target.scope, &target.name).await {
+        tracing::warn!(pool = %target.name, %refusal, "the Dags that name a changed pool could not be checked again");
+    }
 }

@@ -50,6 +50,22 @@ impl Execution {
         }
     }
 
+    /// Looks again at what hangs on pools, without parsing (rule 18): files that were refused for want of one, and files
+    /// with a Dag that names `pool`. To be called after a pool of the team was made, renamed or deleted.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn pools_changed(&self, scope: TeamScope, pool: &str) -> Result<(), Refusal> {
+        let mut tx = self.store.read().await.map_err(broken)?;
+        let mut files = dags::files_naming_pool(&mut tx, scope, pool).await.map_err(broken)?;
+        files.extend(dags::held_parses(&mut tx, scope).await.map_err(broken)?);
+        drop(tx);
+        if files.is_empty() {
+            return Ok(());
+        }
+        self.store_parses(scope.team(), files).await
+    }
+
     async fn store_batch(&self, scope: TeamScope, files: &[dags::ParsedFile]) -> Result<StoredParses, StoreError> {
         let mut tx = self.store.begin().await?;
         let stored = dags::files_parsed(&mut tx, scope, files, Timestamp::now()).await?;
@@ -65,6 +81,7 @@ impl Execution {
                 let path = file.file.rel_path.clone();
                 let broken_file = dags::ParsedFile {
                     source: String::new(),
+                    held: None,
                     dags: Vec::new(),
                     warnings: Vec::new(),
                     import_errors: vec![(path, format!("The Dags of this file cannot be stored: {error}"))],
@@ -84,63 +101,84 @@ fn is_of_data(error: &StoreError) -> bool {
 
 /// Reads what a parse gave. A Dag that cannot be read, or that names a pool its team cannot use (rule 18), is an import
 /// error of the file; the file's last good versions stay.
-fn check(file: ParsedFile, pools: &[String], paused: bool) -> dags::ParsedFile {
-    let rel_path = file.file.rel_path.clone();
-    let mut import_errors: Vec<(String, String)> = file
-        .import_errors
-        .into_iter()
-        .map(|(path, trace)| {
-            let path = if path.is_empty() || path == file.fileloc {
-                rel_path.clone()
-            } else {
-                path
-            };
-            (without_nul(path), without_nul(trace))
-        })
-        .collect();
-    let mut found = Vec::new();
+fn check(mut file: ParsedFile, pools: &[String], paused: bool) -> dags::ParsedFile {
     let mut problems = Vec::new();
-    for json in file.dags {
+    let mut readable = Vec::new();
+    for json in std::mem::take(&mut file.dags) {
         match SerializedDag::read(json) {
-            Ok(dag) => match foreign_pool(&dag, pools) {
-                None => found.push(definition::parsed_dag(&dag, &file.fileloc, paused)),
-                Some((task, pool)) => problems.push(format!(
-                    "Task `{task}` of Dag `{}` names the pool `{pool}`, which this team does not have; \
-                     hint: make the pool, or name another",
-                    dag.dag_id
-                )),
-            },
+            Ok(dag) => readable.push(dag),
             Err(error) => problems.push(error.to_string()),
         }
     }
-    if !problems.is_empty() {
-        let text = problems.join("\n");
-        match import_errors.iter_mut().find(|(path, _)| *path == rel_path) {
-            Some((_, trace)) => {
-                trace.push('\n');
-                trace.push_str(&text);
-            }
-            None => import_errors.push((rel_path, text)),
-        }
-    }
+    let only_pools = problems.is_empty() && file.import_errors.is_empty();
+    let (poolless, good): (Vec<_>, Vec<_>) = readable
+        .iter()
+        .map(|dag| (dag, foreign_pool(dag, pools)))
+        .partition(|(_, foreign)| foreign.is_some());
+    problems.extend(poolless.iter().filter_map(|(dag, foreign)| {
+        let (task, pool) = foreign.as_ref()?;
+        Some(format!(
+            "Task `{task}` of Dag `{}` names the pool `{pool}`, which this team does not have; \
+             hint: make the pool, or name another",
+            dag.dag_id
+        ))
+    }));
+    // What fails for want of a pool alone is looked at again when pools change.
+    let held = (only_pools && !poolless.is_empty()).then(|| {
+        Box::new(ParsedFile {
+            dags: readable.iter().map(|dag| dag.json().clone()).collect(),
+            ..file.clone()
+        })
+    });
     let word = |value: &serde_json::Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
+    let warnings = file
+        .warnings
+        .iter()
+        .map(|warning| {
+            let message = without_nul(word(warning, "message"));
+            (word(warning, "dag_id"), word(warning, "warning_type"), message)
+        })
+        .filter(|(dag_id, kind, _)| !dag_id.is_empty() && !kind.is_empty())
+        .collect();
     dags::ParsedFile {
-        file: file.file,
-        source: without_nul(file.source),
-        dags: found,
-        import_errors,
-        warnings: file
-            .warnings
+        dags: good
             .iter()
-            .map(|warning| {
-                let message = without_nul(word(warning, "message"));
-                (word(warning, "dag_id"), word(warning, "warning_type"), message)
-            })
-            .filter(|(dag_id, kind, _)| !dag_id.is_empty() && !kind.is_empty())
+            .map(|(dag, _)| definition::parsed_dag(dag, &file.fileloc, paused))
             .collect(),
+        import_errors: import_errors(&file, &problems),
+        source: without_nul(file.source),
+        warnings,
+        held,
         parsed_at: file.parsed_at.0,
         seconds: file.seconds,
+        file: file.file,
     }
+}
+
+/// The errors that the parse reported, and those that were found here, which are the file's own.
+fn import_errors(file: &ParsedFile, problems: &[String]) -> Vec<(String, String)> {
+    let own = &file.file.rel_path;
+    let mut errors: Vec<(String, String)> = file
+        .import_errors
+        .iter()
+        .map(|(path, trace)| {
+            let of_file = path.is_empty() || *path == file.fileloc;
+            let path = if of_file { own } else { path };
+            (without_nul(path.clone()), without_nul(trace.clone()))
+        })
+        .collect();
+    if problems.is_empty() {
+        return errors;
+    }
+    let text = without_nul(problems.join("\n"));
+    match errors.iter_mut().find(|(path, _)| path == own) {
+        Some((_, trace)) => {
+            trace.push('\n');
+            trace.push_str(&text);
+        }
+        None => errors.push((own.clone(), text)),
+    }
+    errors
 }
 
 /// PostgreSQL keeps no NUL in texts.

@@ -5,6 +5,8 @@
 #![allow(
     dead_code,
     unreachable_pub,
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
     reason = "no test file uses all of the stage, and it is a crate of none"
 )]
 

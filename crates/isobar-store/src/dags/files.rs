@@ -7,7 +7,7 @@ use isobar_model::DagId;
 use isobar_wire::agent::KnownFile;
 use jiff::Timestamp;
 
-use super::{ParsedFile, StoredParses, announce, references};
+use super::{ParsedFile, StoredParses, announce, held, references};
 use crate::counters::{Counter, next_ids};
 use crate::db::{vals, values_list};
 use crate::task_calls::among;
@@ -57,6 +57,7 @@ pub async fn files_gone(
             .map(|(bundle, path)| (bundle.as_str(), path.as_str()))
             .collect();
         forget_import_errors(tx, scope, &paths).await?;
+        held::forget(tx, scope, &paths).await?;
         let (list, more) = pairs(2, &paths);
         let mut values = vals![scope.team()];
         values.extend(more);
@@ -98,6 +99,8 @@ pub(super) async fn write(
             .collect();
         vanished(tx, scope, chunk, &paths, stored).await?;
         forget_import_errors(tx, scope, &paths).await?;
+        held::forget(tx, scope, &paths).await?;
+        held::keep(tx, scope, chunk).await?;
         note_files(tx, scope, chunk).await?;
     }
     note_import_errors(tx, scope, files, now).await?;

@@ -4,6 +4,7 @@
 
 mod definitions;
 mod files;
+mod held;
 mod lookup;
 mod references;
 
@@ -21,6 +22,7 @@ use crate::events::{self, EventKind};
 use crate::{StoreError, Tx};
 
 pub use files::{files_gone, known_files};
+pub use held::{files_naming_pool, held_parses};
 pub use lookup::{DagHead, head, team_by_name, team_name, usable_pools, version_json};
 
 /// A Dag as parsed, ready for its row. Its id is the team's own: the team is the scope's, never the file's.
@@ -117,6 +119,8 @@ pub struct ParsedFile {
     pub import_errors: Vec<(String, String)>,
     /// Dag, type and text of each warning.
     pub warnings: Vec<(String, String, String)>,
+    /// The report itself, where it was refused because of a pool and is to be looked at again when pools change.
+    pub held: Option<Box<isobar_wire::agent::ParsedFile>>,
     /// When the parse began.
     pub parsed_at: Timestamp,
     /// How long it took, in seconds.
