@@ -26,7 +26,9 @@ async fn main() {
     let folder = PathBuf::from(folder);
     std::fs::create_dir_all(&folder).expect("a folder that can be made");
     let teams = arguments.iter().any(|argument| argument == "--teams");
-    let world = support::World::new(&folder, teams, &dags, None).await;
+    // An empty PostgreSQL database instead of a file in the folder.
+    let url = std::env::var("ISOBAR_SERVE_POSTGRES").ok();
+    let world = support::World::new(&folder, teams, &dags, url).await;
     let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{port}"))
         .await
         .expect("a free port");

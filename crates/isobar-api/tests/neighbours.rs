@@ -139,9 +139,17 @@ const OTHER_ROUTES: [&str; 20] = [
     "/eventLogs",
 ];
 
-async fn two_teams(folder: &std::path::Path) -> World {
-    let world = World::new(folder, true, support::DAGS, None).await;
-    let bea = Client::login(&world, "bea").await;
+async fn two_teams(folder: &std::path::Path) -> Vec<World> {
+    let worlds = World::on_each_database(folder, true).await;
+    for world in &worlds {
+        fill(world).await;
+    }
+    worlds
+}
+
+/// What beta has and alpha has not.
+async fn fill(world: &World) {
+    let bea = Client::login(world, "bea").await;
     let run = json!({"logical_date": null, "dag_run_id": "r1"});
     bea.post("/api/v2/dags/rest_plain/dagRuns", run)
         .await
@@ -150,7 +158,6 @@ async fn two_teams(folder: &std::path::Path) -> World {
     bea.post(place, json!({"key": "k", "value": "secret"}))
         .await
         .json(StatusCode::CREATED);
-    world
 }
 
 /// Status and body, with the name that was asked for taken out.
@@ -161,133 +168,138 @@ fn seen(got: &Got, name: &str) -> (StatusCode, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_dag_is_answered_as_a_made_up_one_on_every_route() {
     let folder = tempfile::tempdir().unwrap();
-    let world = two_teams(folder.path()).await;
-    let ann = Client::login(&world, "ann").await;
-    for (method, path, body) in dag_routes() {
-        let mut answers = Vec::new();
-        for name in ["beta:rest_plain", "nosuch:rest_plain", "alpha:made_up", "made_up"] {
-            let path = format!("/api/v2{}", path.replace("{dag}", name));
-            answers.push(seen(&ann.send(method.clone(), &path, body.clone()).await, name));
+    for world in two_teams(folder.path()).await {
+        let ann = Client::login(&world, "ann").await;
+        for (method, path, body) in dag_routes() {
+            let mut answers = Vec::new();
+            for name in ["beta:rest_plain", "nosuch:rest_plain", "alpha:made_up", "made_up"] {
+                let path = format!("/api/v2{}", path.replace("{dag}", name));
+                answers.push(seen(&ann.send(method.clone(), &path, body.clone()).await, name));
+            }
+            assert_eq!(answers[0], answers[1], "{method} {path}");
+            assert_eq!(answers[0], answers[2], "{method} {path}");
+            assert_eq!(answers[0], answers[3], "{method} {path}");
+            assert!(!answers[0].1.contains("secret"), "{method} {path}");
         }
-        assert_eq!(answers[0], answers[1], "{method} {path}");
-        assert_eq!(answers[0], answers[2], "{method} {path}");
-        assert_eq!(answers[0], answers[3], "{method} {path}");
-        assert!(!answers[0].1.contains("secret"), "{method} {path}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_teams_address_is_answered_as_a_made_up_one() {
     let folder = tempfile::tempdir().unwrap();
-    let world = two_teams(folder.path()).await;
-    let ann = Client::login(&world, "ann").await;
-    let dags = dag_routes()
-        .into_iter()
-        .map(|(method, path, body)| (method, path.replace("{dag}", "rest_plain"), body));
-    let others = OTHER_ROUTES.iter().map(|path| (Method::GET, (*path).to_owned(), None));
-    for (method, path, body) in dags.chain(others) {
-        let beta = ann
-            .send(method.clone(), &format!("/teams/beta/api/v2{path}"), body.clone())
-            .await;
-        let made_up = ann
-            .send(method.clone(), &format!("/teams/nosuch/api/v2{path}"), body)
-            .await;
-        assert_eq!(seen(&beta, ""), seen(&made_up, ""), "{method} {path}");
-        assert_eq!(beta.status, StatusCode::NOT_FOUND, "{method} {path}");
-    }
-    for path in OTHER_ROUTES {
-        let join = if path.contains('?') { '&' } else { '?' };
-        let beta = ann.get(&format!("/api/v2{path}{join}team=beta")).await;
-        let made_up = ann.get(&format!("/api/v2{path}{join}team=nosuch")).await;
-        assert_eq!(seen(&beta, ""), seen(&made_up, ""), "{path}");
+    for world in two_teams(folder.path()).await {
+        let ann = Client::login(&world, "ann").await;
+        let dags = dag_routes()
+            .into_iter()
+            .map(|(method, path, body)| (method, path.replace("{dag}", "rest_plain"), body));
+        let others = OTHER_ROUTES.iter().map(|path| (Method::GET, (*path).to_owned(), None));
+        for (method, path, body) in dags.chain(others) {
+            let beta = ann
+                .send(method.clone(), &format!("/teams/beta/api/v2{path}"), body.clone())
+                .await;
+            let made_up = ann
+                .send(method.clone(), &format!("/teams/nosuch/api/v2{path}"), body)
+                .await;
+            assert_eq!(seen(&beta, ""), seen(&made_up, ""), "{method} {path}");
+            assert_eq!(beta.status, StatusCode::NOT_FOUND, "{method} {path}");
+        }
+        for path in OTHER_ROUTES {
+            let join = if path.contains('?') { '&' } else { '?' };
+            let beta = ann.get(&format!("/api/v2{path}{join}team=beta")).await;
+            let made_up = ann.get(&format!("/api/v2{path}{join}team=nosuch")).await;
+            assert_eq!(seen(&beta, ""), seen(&made_up, ""), "{path}");
+        }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_a_neighbour_tried_changed_anything() {
     let folder = tempfile::tempdir().unwrap();
-    let world = two_teams(folder.path()).await;
-    let (ann, bea) = (Client::login(&world, "ann").await, Client::login(&world, "bea").await);
-    let look = async || {
-        let mut all = Vec::new();
-        for path in [
-            "/api/v2/dags",
-            "/api/v2/dags/~/dagRuns",
-            "/api/v2/dags/~/dagRuns/~/taskInstances?order_by=id",
-            "/api/v2/dags/~/dagRuns/~/taskInstances/~/xcomEntries",
-        ] {
-            all.push(bea.get(path).await.json(StatusCode::OK));
+    for world in two_teams(folder.path()).await {
+        let (ann, bea) = (Client::login(&world, "ann").await, Client::login(&world, "bea").await);
+        let look = async || {
+            let mut all = Vec::new();
+            for path in [
+                "/api/v2/dags",
+                "/api/v2/dags/~/dagRuns",
+                "/api/v2/dags/~/dagRuns/~/taskInstances?order_by=id",
+                "/api/v2/dags/~/dagRuns/~/taskInstances/~/xcomEntries",
+            ] {
+                all.push(bea.get(path).await.json(StatusCode::OK));
+            }
+            all
+        };
+        let before = look().await;
+        for (method, path, body) in dag_routes() {
+            ann.send(
+                method,
+                &format!("/api/v2{}", path.replace("{dag}", "beta:rest_plain")),
+                body,
+            )
+            .await;
         }
-        all
-    };
-    let before = look().await;
-    for (method, path, body) in dag_routes() {
-        ann.send(
-            method,
-            &format!("/api/v2{}", path.replace("{dag}", "beta:rest_plain")),
-            body,
-        )
-        .await;
+        assert_eq!(look().await, before);
     }
-    assert_eq!(look().await, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_hold_what_their_reader_may_read_and_name_the_team_of_the_rest() {
     let folder = tempfile::tempdir().unwrap();
-    let world = two_teams(folder.path()).await;
-    let ids = async |who: &str, path: &str| {
-        let client = Client::login(&world, who).await;
-        let dags = client.get(path).await.json(StatusCode::OK);
-        let mut ids: Vec<String> = dags["dags"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|dag| dag["dag_id"].as_str().unwrap().to_owned())
-            .collect();
-        ids.sort();
-        ids
-    };
-    let plain = ["rest_consumer", "rest_cron", "rest_plain", "rest_producer"];
-    let beta: Vec<String> = plain.iter().map(|id| format!("beta:{id}")).collect();
-    assert_eq!(ids("ann", "/api/v2/dags").await, plain);
-    assert_eq!(ids("eve", "/api/v2/dags?team=beta").await, beta);
-    assert_eq!(ids("eve", "/teams/beta/api/v2/dags").await, plain);
-    assert_eq!(ids("eve", "/api/v2/dags").await.len(), 8);
-    assert_eq!(ids("org", "/api/v2/dags").await.len(), 8);
-    // A viewer of beta reads there and changes nothing.
-    let eve = Client::login(&world, "eve").await;
-    eve.get("/api/v2/dags/beta:rest_plain/dagRuns/r1")
-        .await
-        .json(StatusCode::OK);
-    let paused = eve
-        .patch("/api/v2/dags/beta:rest_plain", json!({"is_paused": true}))
-        .await;
-    paused.json(StatusCode::FORBIDDEN);
+    for world in two_teams(folder.path()).await {
+        let ids = async |who: &str, path: &str| {
+            let client = Client::login(&world, who).await;
+            let dags = client.get(path).await.json(StatusCode::OK);
+            let mut ids: Vec<String> = dags["dags"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|dag| dag["dag_id"].as_str().unwrap().to_owned())
+                .collect();
+            ids.sort();
+            ids
+        };
+        let plain = ["rest_consumer", "rest_cron", "rest_plain", "rest_producer"];
+        let beta: Vec<String> = plain.iter().map(|id| format!("beta:{id}")).collect();
+        assert_eq!(ids("ann", "/api/v2/dags").await, plain);
+        assert_eq!(ids("eve", "/api/v2/dags?team=beta").await, beta);
+        assert_eq!(ids("eve", "/teams/beta/api/v2/dags").await, plain);
+        assert_eq!(ids("eve", "/api/v2/dags").await.len(), 8);
+        assert_eq!(ids("org", "/api/v2/dags").await.len(), 8);
+        // A viewer of beta reads there and changes nothing.
+        let eve = Client::login(&world, "eve").await;
+        eve.get("/api/v2/dags/beta:rest_plain/dagRuns/r1")
+            .await
+            .json(StatusCode::OK);
+        let paused = eve
+            .patch("/api/v2/dags/beta:rest_plain", json!({"is_paused": true}))
+            .await;
+        paused.json(StatusCode::FORBIDDEN);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_answered_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let world = two_teams(folder.path()).await;
-    let nobody = Client::anonymous(&world);
-    for prefix in ["/api/v2", "/teams/beta/api/v2"] {
-        for (method, path, body) in dag_routes() {
-            let path = format!("{prefix}{}", path.replace("{dag}", "rest_plain"));
-            let got = nobody.send(method.clone(), &path, body).await;
-            assert_eq!(
-                got.json(StatusCode::UNAUTHORIZED)["detail"],
-                "Not authenticated",
-                "{method} {path}"
-            );
+    for world in two_teams(folder.path()).await {
+        let nobody = Client::anonymous(&world);
+        for prefix in ["/api/v2", "/teams/beta/api/v2"] {
+            for (method, path, body) in dag_routes() {
+                let path = format!("{prefix}{}", path.replace("{dag}", "rest_plain"));
+                let got = nobody.send(method.clone(), &path, body).await;
+                assert_eq!(
+                    got.json(StatusCode::UNAUTHORIZED)["detail"],
+                    "Not authenticated",
+                    "{method} {path}"
+                );
+            }
+            for path in OTHER_ROUTES {
+                nobody
+                    .get(&format!("{prefix}{path}"))
+                    .await
+                    .json(StatusCode::UNAUTHORIZED);
+            }
         }
-        for path in OTHER_ROUTES {
-            nobody
-                .get(&format!("{prefix}{path}"))
-                .await
-                .json(StatusCode::UNAUTHORIZED);
-        }
+        nobody.get("/api/v2/monitor/health").await.json(StatusCode::OK);
+        nobody.get("/api/v2/version").await.json(StatusCode::OK);
     }
-    nobody.get("/api/v2/monitor/health").await.json(StatusCode::OK);
-    nobody.get("/api/v2/version").await.json(StatusCode::OK);
 }

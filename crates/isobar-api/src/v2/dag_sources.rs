@@ -19,7 +19,11 @@ pub(super) fn routes() -> Router<AppState> {
 
 /// Which of the two forms the caller wants.
 fn wants_text(ask: &Ask) -> Result<bool, ApiError> {
-    let accept = ask.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("*/*");
+    let accept = ask
+        .headers
+        .get(ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("*/*");
     let accept = accept.to_ascii_lowercase();
     if accept.starts_with("application/json") || accept.starts_with("*/*") || accept.is_empty() {
         Ok(false)

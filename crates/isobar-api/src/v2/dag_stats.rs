@@ -19,12 +19,7 @@ pub(super) fn routes() -> Router<AppState> {
 }
 
 /// The order of states in the answer, which is that of Airflow's enumeration.
-const STATES: [RunState; 4] = [
-    RunState::Queued,
-    RunState::Running,
-    RunState::Success,
-    RunState::Failed,
-];
+const STATES: [RunState; 4] = [RunState::Queued, RunState::Running, RunState::Success, RunState::Failed];
 
 async fn run_counts(ask: Ask) -> Answer {
     let scope = ask.read(Resource::Run)?;
@@ -66,7 +61,11 @@ async fn all_tags(mut ask: Ask) -> Answer {
     let page = ask.page();
     ask.query.done()?;
     let order = ask.query.order_by();
-    if let Some(other) = order.iter().map(|name| name.trim_start_matches('-')).find(|name| *name != "name") {
+    if let Some(other) = order
+        .iter()
+        .map(|name| name.trim_start_matches('-'))
+        .find(|name| *name != "name")
+    {
         return Err(BadOrder::Unknown(other.to_owned()).into());
     }
     let descending = order.first().is_some_and(|name| name.starts_with('-'));

@@ -69,9 +69,8 @@ async fn get_log(mut ask: Ask) -> Answer {
     ask.query.done()?;
     let position = match ask.query.text("token").filter(|token| !token.is_empty()) {
         None => Position::default(),
-        Some(token) => Position::decode(&token).ok_or_else(|| {
-            ApiError::bad_request("Bad Signature. Please use only the tokens provided by the API.")
-        })?,
+        Some(token) => Position::decode(&token)
+            .ok_or_else(|| ApiError::bad_request("Bad Signature. Please use only the tokens provided by the API."))?,
     };
     let row = {
         let mut tx = ask.state.store.read().await?;
@@ -89,8 +88,14 @@ async fn get_log(mut ask: Ask) -> Answer {
     };
     let current = {
         let mut tx = ask.state.store.read().await?;
-        let rows =
-            task_instances::of_task(&mut tx, target.scope, &row.dag_id, &row.run_id, &row.task_id, Some(row.map_index));
+        let rows = task_instances::of_task(
+            &mut tx,
+            target.scope,
+            &row.dag_id,
+            &row.run_id,
+            &row.task_id,
+            Some(row.map_index),
+        );
         rows.await?.first().map(|current| current.id)
     };
     let ended = current != Some(row.id) || !matches!(row.state, Some(TaskState::Running | TaskState::Deferred));
@@ -106,7 +111,10 @@ async fn get_log(mut ask: Ask) -> Answer {
         .is_some_and(|accept| accept.to_ascii_lowercase().starts_with("application/x-ndjson"));
     let next = Position { lines, begun: true };
     if wants_lines {
-        let text: String = messages.iter().map(|message| format!("{}\n", with_timestamp(message))).collect();
+        let text: String = messages
+            .iter()
+            .map(|message| format!("{}\n", with_timestamp(message)))
+            .collect();
         let headers = [(CONTENT_TYPE, "application/x-ndjson".to_owned())];
         let token = (!ended).then(|| [("airflow-continuation-token", next.encode())]);
         return Ok(match token {
@@ -120,7 +128,9 @@ async fn get_log(mut ask: Ask) -> Answer {
 
 async fn external_url(ask: Ask) -> Answer {
     ask.dag(Resource::Log, Action::Read)?;
-    Err(ApiError::bad_request("Task log handler does not support external logs."))
+    Err(ApiError::bad_request(
+        "Task log handler does not support external logs.",
+    ))
 }
 
 /// In lines of JSON every message has a timestamp, if only null.

@@ -44,7 +44,10 @@ async fn wait(ask: Ask) -> Answer {
     }
     let tasks = ask.query.texts("result");
     let mut tx = ask.state.store.read().await?;
-    if runs::get(&mut tx, target.scope, &target.dag_id(), &ask.run_id()).await?.is_none() {
+    if runs::get(&mut tx, target.scope, &target.dag_id(), &ask.run_id())
+        .await?
+        .is_none()
+    {
         return Err(missing(&target.written, ask.part("dag_run_id")));
     }
     drop(tx);
@@ -69,7 +72,9 @@ async fn wait(ask: Ask) -> Answer {
         Some((Ok::<_, Infallible>(Bytes::from(line)), waiting))
     });
     let headers = [(CONTENT_TYPE, "application/x-ndjson")];
-    Ok(Response::into_response((headers, Body::from_stream(lines)).into_response()))
+    Ok(Response::into_response(
+        (headers, Body::from_stream(lines)).into_response(),
+    ))
 }
 
 fn bad_interval(ask: &Ask) -> ApiError {
@@ -117,8 +122,9 @@ impl Waiting {
             for (task_id, map_index, value) in found {
                 if map_index < 0 {
                     results.insert(task_id.to_string(), value);
-                } else if let Value::Array(all) =
-                    results.entry(task_id.to_string()).or_insert_with(|| Value::Array(Vec::new()))
+                } else if let Value::Array(all) = results
+                    .entry(task_id.to_string())
+                    .or_insert_with(|| Value::Array(Vec::new()))
                 {
                     all.push(value);
                 }

@@ -111,7 +111,11 @@ async fn get_one(mut ask: Ask) -> Answer {
     let row = find(&ask, &mut tx, &target, map_index, &key)
         .await?
         .ok_or_else(|| ApiError::not_found(format!("XCom entry with key: `{key}` not found")))?;
-    let value = if deserialize { readable(&row.value) } else { row.value.clone() };
+    let value = if deserialize {
+        readable(&row.value)
+    } else {
+        row.value.clone()
+    };
     let value = match value {
         value if !stringify => value,
         Value::Null => Value::Null,
@@ -133,7 +137,9 @@ fn readable(value: &Value) -> Value {
                 let class = class.as_str().unwrap_or_default();
                 let version = map.get("__version__").and_then(Value::as_i64).unwrap_or(0);
                 match data {
-                    Value::Array(items) if ["builtins.tuple", "builtins.set", "builtins.frozenset"].contains(&class) => {
+                    Value::Array(items)
+                        if ["builtins.tuple", "builtins.set", "builtins.frozenset"].contains(&class) =>
+                    {
                         items.iter().map(readable).collect()
                     }
                     data => format!("{class}@version={version}({})", arguments(data)).into(),
@@ -182,7 +188,8 @@ fn reserved(value: &Value, place: &str) -> Option<String> {
                     found.join(", ")
                 ));
             }
-            map.iter().find_map(|(key, value)| reserved(value, &format!("{place}.{key}")))
+            map.iter()
+                .find_map(|(key, value)| reserved(value, &format!("{place}.{key}")))
         }
         Value::Array(items) => items
             .iter()
@@ -200,7 +207,11 @@ struct Written {
 
 fn read_body(body: &Bytes, with_key: bool) -> Result<Written, ApiError> {
     let mut fields = Fields::of_body(body)?;
-    let key = if with_key { fields.required_text("key", None) } else { String::new() };
+    let key = if with_key {
+        fields.required_text("key", None)
+    } else {
+        String::new()
+    };
     fields.require("value");
     let value = fields.any("value").unwrap_or(Value::Null);
     if let Some(problem) = reserved(&value, "value") {
@@ -220,7 +231,16 @@ async fn put(ask: &Ask, tx: &mut Tx, target: &Target, key: &str, written: &Writt
         key,
     };
     let map_index = i32::try_from(written.map_index).unwrap_or(-1);
-    store::set(tx, target.scope, place, map_index, &written.value, false, Timestamp::now()).await?;
+    store::set(
+        tx,
+        target.scope,
+        place,
+        map_index,
+        &written.value,
+        false,
+        Timestamp::now(),
+    )
+    .await?;
     Ok(())
 }
 
@@ -254,14 +274,22 @@ async fn create(ask: Ask, body: Bytes) -> Answer {
         }
     }
     let mut tx = ask.state.store.begin().await?;
-    if find(&ask, &mut tx, &target, written.map_index, &written.key).await?.is_some() {
+    if find(&ask, &mut tx, &target, written.map_index, &written.key)
+        .await?
+        .is_some()
+    {
         return Err(ApiError::conflict(format!(
             "The XCom with key: `{}` with mentioned task instance already exists.",
             written.key
         )));
     }
     put(&ask, &mut tx, &target, &written.key, &written).await?;
-    audit::write(&mut tx, target.scope, &[record(&ask, &target, "create_xcom_entry", &written.key)]).await?;
+    audit::write(
+        &mut tx,
+        target.scope,
+        &[record(&ask, &target, "create_xcom_entry", &written.key)],
+    )
+    .await?;
     let row = find(&ask, &mut tx, &target, written.map_index, &written.key).await?;
     tx.commit().await?;
     let row = row.ok_or_else(|| gone(&written.key))?;
@@ -279,10 +307,19 @@ async fn change(ask: Ask, body: Bytes) -> Answer {
     let written = read_body(&body, false)?;
     let key = ask.part("xcom_key").to_owned();
     let mut tx = ask.state.store.begin().await?;
-    find(&ask, &mut tx, &target, written.map_index, &key).await?.ok_or_else(|| gone(&key))?;
+    find(&ask, &mut tx, &target, written.map_index, &key)
+        .await?
+        .ok_or_else(|| gone(&key))?;
     put(&ask, &mut tx, &target, &key, &written).await?;
-    audit::write(&mut tx, target.scope, &[record(&ask, &target, "update_xcom_entry", &key)]).await?;
-    let row = find(&ask, &mut tx, &target, written.map_index, &key).await?.ok_or_else(|| gone(&key))?;
+    audit::write(
+        &mut tx,
+        target.scope,
+        &[record(&ask, &target, "update_xcom_entry", &key)],
+    )
+    .await?;
+    let row = find(&ask, &mut tx, &target, written.map_index, &key)
+        .await?
+        .ok_or_else(|| gone(&key))?;
     tx.commit().await?;
     ok(&with_value(&ask, &row, row.value.clone()))
 }
@@ -294,7 +331,9 @@ async fn delete(mut ask: Ask) -> Answer {
     let key = ask.part("xcom_key").to_owned();
     let (dag_id, run_id, task_id) = (target.dag_id(), ask.run_id(), ask.task_id());
     let mut tx = ask.state.store.begin().await?;
-    find(&ask, &mut tx, &target, map_index, &key).await?.ok_or_else(|| gone(&key))?;
+    find(&ask, &mut tx, &target, map_index, &key)
+        .await?
+        .ok_or_else(|| gone(&key))?;
     let place = XComPlace {
         dag_id: dag_id.as_str(),
         run_id: run_id.as_str(),
@@ -302,7 +341,12 @@ async fn delete(mut ask: Ask) -> Answer {
         key: &key,
     };
     store::delete(&mut tx, target.scope, place, i32::try_from(map_index).unwrap_or(-1)).await?;
-    audit::write(&mut tx, target.scope, &[record(&ask, &target, "delete_xcom_entry", &key)]).await?;
+    audit::write(
+        &mut tx,
+        target.scope,
+        &[record(&ask, &target, "delete_xcom_entry", &key)],
+    )
+    .await?;
     tx.commit().await?;
     no_content()
 }

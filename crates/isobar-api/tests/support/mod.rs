@@ -68,6 +68,22 @@ pub fn team_users() -> Vec<User> {
 }
 
 impl World {
+    /// The same deployment on SQLite and, where `ISOBAR_TEST_POSTGRES` names a server, in a schema of its own there.
+    pub async fn on_each_database(home: &Path, multi_team: bool) -> Vec<Self> {
+        let mut worlds = vec![Self::new(&home.join("sqlite"), multi_team, DAGS, None).await];
+        if let Ok(url) = std::env::var("ISOBAR_TEST_POSTGRES") {
+            let schema = format!("api_{}", uuid::Uuid::new_v4().simple());
+            let pool = sqlx::PgPool::connect(&url).await.unwrap();
+            let statement = sqlx::AssertSqlSafe(format!("CREATE SCHEMA {schema}"));
+            sqlx::query(statement).execute(&pool).await.unwrap();
+            pool.close().await;
+            let separator = if url.contains('?') { '&' } else { '?' };
+            let url = format!("{url}{separator}options=-c%20search_path%3D{schema}");
+            worlds.push(Self::new(&home.join("postgres"), multi_team, DAGS, Some(url)).await);
+        }
+        worlds
+    }
+
     /// A deployment in a folder, without teams or with `alpha` and `beta`; each team has the same Dags.
     pub async fn new(home: &Path, multi_team: bool, dags: &str, url: Option<String>) -> Self {
         let mut config = Config::with_home(home);
@@ -117,9 +133,17 @@ impl World {
         let mut tx = store.begin().await.unwrap();
         for (_, team) in &teams {
             let pool = (pools::DEFAULT_POOL, 128, Some("Default pool"));
-            pools::create(&mut tx, org.team(*team), pool.0, pool.1, pool.2, false, Timestamp::now())
-                .await
-                .unwrap();
+            pools::create(
+                &mut tx,
+                org.team(*team),
+                pool.0,
+                pool.1,
+                pool.2,
+                false,
+                Timestamp::now(),
+            )
+            .await
+            .unwrap();
         }
         tx.commit().await.unwrap();
         for (_, team) in &teams {
