@@ -15,35 +15,10 @@ const GONE: StatusCode = StatusCode::NO_CONTENT;
 const MISSING: StatusCode = StatusCode::NOT_FOUND;
 const FORBIDDEN: StatusCode = StatusCode::FORBIDDEN;
 
-/// The same deployment on every database there is.
-async fn worlds(multi_team: bool) -> Vec<(tempfile::TempDir, World)> {
-    let mut worlds = Vec::new();
-    for url in [None, postgres().await] {
-        if worlds.is_empty() || url.is_some() {
-            let folder = tempfile::tempdir().unwrap();
-            let world = World::new(folder.path(), multi_team, support::DAGS, url).await;
-            worlds.push((folder, world));
-        }
-    }
-    worlds
-}
-
-async fn postgres() -> Option<String> {
-    let url = std::env::var("ISOBAR_TEST_POSTGRES").ok()?;
-    let schema = format!("api_{}", uuid::Uuid::new_v4().simple());
-    let pool = sqlx::PgPool::connect(&url).await.unwrap();
-    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE SCHEMA {schema}")))
-        .execute(&pool)
-        .await
-        .unwrap();
-    pool.close().await;
-    let separator = if url.contains('?') { '&' } else { '?' };
-    Some(format!("{url}{separator}options=-c%20search_path%3D{schema}"))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_variable_is_made_hidden_patched_and_deleted() {
-    for (_folder, world) in worlds(false).await {
+    let folder = tempfile::tempdir().unwrap();
+    for world in World::on_each_database(folder.path(), false).await {
         let op = Client::login(&world, "op").await;
         let body = json!({"key": "a/b", "value": {"n": 1, "password": "p"}, "description": "d"});
         let made = op.post("/api/v2/variables", body.clone()).await.json(CREATED);
@@ -52,8 +27,14 @@ async fn a_variable_is_made_hidden_patched_and_deleted() {
         let again = op.post("/api/v2/variables", body).await.json(StatusCode::CONFLICT);
         assert_eq!(again["detail"], "The Variable with key: `a/b` already exists");
         let patch = json!({"key": "a/b", "value": "new", "description": "kept?"});
-        let patched = op.patch("/api/v2/variables/a%2Fb?update_mask=value", patch).await.json(OK);
-        assert_eq!((&patched["value"], &patched["description"]), (&json!("new"), &json!("d")));
+        let patched = op
+            .patch("/api/v2/variables/a%2Fb?update_mask=value", patch)
+            .await
+            .json(OK);
+        assert_eq!(
+            (&patched["value"], &patched["description"]),
+            (&json!("new"), &json!("d"))
+        );
         let list = op.get("/api/v2/variables?variable_key_pattern=A").await.json(OK);
         assert_eq!(list["total_entries"], 1);
         op.delete("/api/v2/variables/a/b").await.json(GONE);
@@ -72,7 +53,8 @@ async fn a_variable_is_made_hidden_patched_and_deleted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_never_tells_its_secrets() {
-    for (_folder, world) in worlds(false).await {
+    let folder = tempfile::tempdir().unwrap();
+    for world in World::on_each_database(folder.path(), false).await {
         let op = Client::login(&world, "op").await;
         let body = json!({"connection_id": "c", "conn_type": "http", "password": "hush1",
             "extra": r#"{"api_key": "hush2", "k": "v"}"#});
@@ -101,15 +83,21 @@ async fn a_connection_never_tells_its_secrets() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pool_counts_its_slots_and_the_default_stays() {
-    for (_folder, world) in worlds(false).await {
+    let folder = tempfile::tempdir().unwrap();
+    for world in World::on_each_database(folder.path(), false).await {
         let op = Client::login(&world, "op").await;
-        let made = op.post("/api/v2/pools", json!({"name": "p", "slots": 3})).await.json(CREATED);
+        let made = op
+            .post("/api/v2/pools", json!({"name": "p", "slots": 3}))
+            .await
+            .json(CREATED);
         assert_eq!((&made["open_slots"], &made["occupied_slots"]), (&json!(3), &json!(0)));
         let run = json!({"dag_run_id": "r", "logical_date": null});
         op.post("/api/v2/dags/rest_plain/dagRuns", run).await.json(OK);
         let default = op.get("/api/v2/pools/default_pool").await.json(OK);
         assert_eq!(default["open_slots"], 128);
-        op.delete("/api/v2/pools/default_pool").await.json(StatusCode::BAD_REQUEST);
+        op.delete("/api/v2/pools/default_pool")
+            .await
+            .json(StatusCode::BAD_REQUEST);
         let bulk = json!({"actions": [
             {"action": "update", "entities": [{"name": "p", "slots": -1, "include_deferred": true}]},
             {"action": "delete", "entities": ["default_pool"]},
@@ -127,7 +115,8 @@ async fn a_pool_counts_its_slots_and_the_default_stays() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_by_hand_waits_for_its_consumer_until_it_is_taken_off() {
-    for (_folder, world) in worlds(false).await {
+    let folder = tempfile::tempdir().unwrap();
+    for world in World::on_each_database(folder.path(), false).await {
         let op = Client::login(&world, "op").await;
         let assets = op.get("/api/v2/assets").await.json(OK);
         let id = assets["assets"][0]["id"].as_i64().unwrap();
@@ -140,7 +129,10 @@ async fn an_event_by_hand_waits_for_its_consumer_until_it_is_taken_off() {
         assert_eq!(waiting["total_entries"], 1);
         op.delete(&queue).await.json(GONE);
         op.delete(&queue).await.json(MISSING);
-        let run = op.post(&format!("/api/v2/assets/{id}/materialize"), json!({})).await.json(OK);
+        let run = op
+            .post(&format!("/api/v2/assets/{id}/materialize"), json!({}))
+            .await
+            .json(OK);
         assert_eq!(run["run_type"], "asset_materialization");
         assert_eq!(run["dag_id"], "rest_producer");
     }
@@ -148,7 +140,8 @@ async fn an_event_by_hand_waits_for_its_consumer_until_it_is_taken_off() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn problems_of_a_bulk_body_are_named_where_they_are() {
-    for (_folder, world) in worlds(false).await {
+    let folder = tempfile::tempdir().unwrap();
+    for world in World::on_each_database(folder.path(), false).await {
         let op = Client::login(&world, "op").await;
         let body = json!({"actions": [{"action": "create", "entities": [{"key": 1}]}]});
         let refused = op.patch("/api/v2/variables", body).await;
@@ -161,7 +154,9 @@ async fn problems_of_a_bulk_body_are_named_where_they_are() {
             {"action": "create", "entities": [{"key": "x", "value": "1"}]},
             {"action": "nonsense", "entities": []},
         ]});
-        op.patch("/api/v2/variables", half).await.json(StatusCode::UNPROCESSABLE_ENTITY);
+        op.patch("/api/v2/variables", half)
+            .await
+            .json(StatusCode::UNPROCESSABLE_ENTITY);
         op.get("/api/v2/variables/x").await.json(MISSING);
     }
 }
@@ -171,15 +166,35 @@ fn routes() -> Vec<(Method, &'static str, Option<Value>)> {
     let (get, post, patch, delete) = (Method::GET, Method::POST, Method::PATCH, Method::DELETE);
     vec![
         (get.clone(), "/variables/{name}", None),
-        (patch.clone(), "/variables/{name}", Some(json!({"key": "{name}", "value": "x"}))),
+        (
+            patch.clone(),
+            "/variables/{name}",
+            Some(json!({"key": "{name}", "value": "x"})),
+        ),
         (delete.clone(), "/variables/{name}", None),
-        (patch.clone(), "/variables", Some(json!({"actions": [{"action": "delete", "entities": ["{name}"]}]}))),
+        (
+            patch.clone(),
+            "/variables",
+            Some(json!({"actions": [{"action": "delete", "entities": ["{name}"]}]})),
+        ),
         (get.clone(), "/connections/{name}", None),
-        (patch.clone(), "/connections/{name}", Some(json!({"connection_id": "{name}", "conn_type": "x"}))),
+        (
+            patch.clone(),
+            "/connections/{name}",
+            Some(json!({"connection_id": "{name}", "conn_type": "x"})),
+        ),
         (delete.clone(), "/connections/{name}", None),
         (get.clone(), "/pools/{name}", None),
-        (patch.clone(), "/pools/{name}", Some(json!({"pool": "{name}", "slots": 1, "include_deferred": true}))),
-        (patch, "/pools", Some(json!({"actions": [{"action": "delete", "entities": ["{name}"]}]}))),
+        (
+            patch.clone(),
+            "/pools/{name}",
+            Some(json!({"pool": "{name}", "slots": 1, "include_deferred": true})),
+        ),
+        (
+            patch,
+            "/pools",
+            Some(json!({"actions": [{"action": "delete", "entities": ["{name}"]}]})),
+        ),
         (delete.clone(), "/pools/{name}", None),
         (get.clone(), "/assets/{id}", None),
         (get.clone(), "/assets/{id}/queuedEvents", None),
@@ -205,19 +220,33 @@ async fn answer(
 ) -> (StatusCode, String) {
     let (method, path, body) = route;
     let fill = |text: &str| text.replace("{name}", name).replace("{id}", &id.to_string());
-    let body = body.as_ref().map(|body| serde_json::from_str(&fill(&body.to_string())).unwrap());
-    let got = client.send(method.clone(), &fill(&format!("/api/v2{path}")), body).await;
+    let body = body
+        .as_ref()
+        .map(|body| serde_json::from_str(&fill(&body.to_string())).unwrap());
+    let got = client
+        .send(method.clone(), &fill(&format!("/api/v2{path}")), body)
+        .await;
     let text = got.text().replace(name, "NAME").replace(&id.to_string(), "ID");
     (got.status, text)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_foreign_team_has_looks_as_if_it_were_not_there() {
-    for (_folder, world) in worlds(true).await {
+    let folder = tempfile::tempdir().unwrap();
+    for world in World::on_each_database(folder.path(), true).await {
         let (ann, bea) = (Client::login(&world, "ann").await, Client::login(&world, "bea").await);
-        bea.post("/api/v2/variables", json!({"key": "thing", "value": "v"})).await.json(CREATED);
-        bea.post("/api/v2/connections", json!({"connection_id": "thing", "conn_type": "x"})).await.json(CREATED);
-        bea.post("/api/v2/pools", json!({"name": "thing", "slots": 1})).await.json(CREATED);
+        bea.post("/api/v2/variables", json!({"key": "thing", "value": "v"}))
+            .await
+            .json(CREATED);
+        bea.post(
+            "/api/v2/connections",
+            json!({"connection_id": "thing", "conn_type": "x"}),
+        )
+        .await
+        .json(CREATED);
+        bea.post("/api/v2/pools", json!({"name": "thing", "slots": 1}))
+            .await
+            .json(CREATED);
         let assets = bea.get("/api/v2/assets").await.json(OK);
         let foreign = assets["assets"][0]["id"].as_i64().unwrap();
         assert!(foreign > 1 << 36, "ids are team-private");
@@ -244,7 +273,8 @@ async fn what_a_foreign_team_has_looks_as_if_it_were_not_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn names_of_other_teams_are_written_with_their_team() {
-    for (_folder, world) in worlds(true).await {
+    let folder = tempfile::tempdir().unwrap();
+    for world in World::on_each_database(folder.path(), true).await {
         let org = Client::login(&world, "org").await;
         for (key, team) in [("x", "alpha"), ("x", "beta")] {
             let body = json!({"key": key, "value": team, "team_name": team});
@@ -261,7 +291,9 @@ async fn names_of_other_teams_are_written_with_their_team() {
         let asked = org.get("/api/v2/variables?team=alpha").await.json(OK);
         assert_eq!(asked["total_entries"], 1);
         let moved = json!({"key": "x", "value": "y", "team_name": "beta"});
-        ann.patch("/api/v2/variables/x", moved).await.json(StatusCode::BAD_REQUEST);
+        ann.patch("/api/v2/variables/x", moved)
+            .await
+            .json(StatusCode::BAD_REQUEST);
         let foreign = json!({"key": "y", "value": "y", "team_name": "beta"});
         let unknown = json!({"key": "y", "value": "y", "team_name": "gamma"});
         let foreign = ann.post("/api/v2/variables", foreign).await;
@@ -278,13 +310,17 @@ async fn names_of_other_teams_are_written_with_their_team() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_viewer_reads_pools_and_assets_and_changes_nothing() {
-    for (_folder, world) in worlds(false).await {
+    let folder = tempfile::tempdir().unwrap();
+    for world in World::on_each_database(folder.path(), false).await {
         let viewer = Client::login(&world, "viewer").await;
         viewer.get("/api/v2/pools").await.json(OK);
         let assets = viewer.get("/api/v2/assets").await.json(OK);
         viewer.get("/api/v2/variables").await.json(FORBIDDEN);
         viewer.get("/api/v2/connections").await.json(FORBIDDEN);
-        viewer.post("/api/v2/pools", json!({"name": "p", "slots": 1})).await.json(FORBIDDEN);
+        viewer
+            .post("/api/v2/pools", json!({"name": "p", "slots": 1}))
+            .await
+            .json(FORBIDDEN);
         viewer.delete("/api/v2/pools/default_pool").await.json(FORBIDDEN);
         let event = json!({"asset_id": assets["assets"][0]["id"]});
         viewer.post("/api/v2/assets/events", event).await.json(FORBIDDEN);
