@@ -113,6 +113,38 @@ async fn a_pool_counts_its_slots_and_the_default_stays() {
     }
 }
 
+/// The tests' Dags, a task of one of which names a pool.
+fn dags_that_want(pool: &str) -> String {
+    let mut data: Value = serde_json::from_str(support::DAGS).unwrap();
+    for dag in data["dags"].as_array_mut().unwrap() {
+        if dag["dag"]["dag_id"] == "rest_plain" {
+            dag["dag"]["tasks"][0]["__var"]["pool"] = pool.into();
+        }
+    }
+    data.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dag_waits_for_its_pool_as_an_import_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::new(folder.path(), false, &dags_that_want("gpu"), None).await;
+    let op = Client::login(&world, "op").await;
+    let errors = || async { op.get("/api/v2/importErrors").await.json(OK) };
+    let error = errors().await;
+    assert_eq!(error["total_entries"], 1);
+    let text = error["import_errors"][0]["stack_trace"].as_str().unwrap();
+    assert!(text.contains("`gpu`"), "{text}");
+    let id = error["import_errors"][0]["import_error_id"].as_i64().unwrap();
+    op.get(&format!("/api/v2/importErrors/{id}")).await.json(OK);
+    let made = json!({"actions": [{"action": "create", "entities": [{"name": "gpu", "slots": 1}]}]});
+    op.patch("/api/v2/pools", made).await.json(OK);
+    assert_eq!(errors().await["total_entries"], 0);
+    op.get("/api/v2/dags/rest_plain").await.json(OK);
+    let gone = json!({"actions": [{"action": "delete", "entities": ["gpu"]}]});
+    op.patch("/api/v2/pools", gone).await.json(OK);
+    assert_eq!(errors().await["total_entries"], 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_by_hand_waits_for_its_consumer_until_it_is_taken_off() {
     let folder = tempfile::tempdir().unwrap();

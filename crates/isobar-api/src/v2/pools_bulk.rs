@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::bulk::{self, Clash, Entity, Kind, Model, Outcome, python_set};
 use super::owners;
-use super::pools::{Body, change, check_default, check_whole, make};
+use super::pools::{Body, change, check_default, check_whole, look_again, make};
 use crate::ApiError;
 use crate::errors::{Answer, ok};
 use crate::extract::{Ask, Target};
@@ -25,17 +25,21 @@ pub(super) async fn patch(ask: Ask, body: Bytes) -> Answer {
         },
     )?;
     let mut outcome = Outcome::default();
+    let mut moved = Vec::new();
     let mut tx = ask.state.store.begin().await?;
     for action in &actions {
         outcome.asked(action.kind);
         match action.kind {
-            Kind::Create => create(&ask, &mut tx, action, &mut outcome).await?,
+            Kind::Create => moved.extend(create(&ask, &mut tx, action, &mut outcome).await?),
             Kind::Update => update(&ask, &mut tx, action, &mut outcome).await?,
-            Kind::Delete => delete(&ask, &mut tx, action, &mut outcome).await?,
+            Kind::Delete => moved.extend(delete(&ask, &mut tx, action, &mut outcome).await?),
         }
     }
     outcome.audit(&mut tx, "bulk_pools", ask.caller.name()).await?;
     tx.commit().await?;
+    for target in &moved {
+        look_again(&ask, target).await;
+    }
     ok(&outcome.json())
 }
 
@@ -47,7 +51,13 @@ fn refusal(kind: Kind, names: &[&str]) -> String {
     }
 }
 
-async fn create(ask: &Ask, tx: &mut Tx, action: &bulk::Action<Body>, outcome: &mut Outcome) -> Result<(), ApiError> {
+/// Answers the pools that were written.
+async fn create(
+    ask: &Ask,
+    tx: &mut Tx,
+    action: &bulk::Action<Body>,
+    outcome: &mut Outcome,
+) -> Result<Vec<Target>, ApiError> {
     let mut entities: Vec<(&Body, &Map<String, Value>, Target, Option<Pool>)> = Vec::new();
     let mut there = Vec::new();
     for entity in &action.entities {
@@ -66,8 +76,9 @@ async fn create(ask: &Ask, tx: &mut Tx, action: &bulk::Action<Body>, outcome: &m
     }
     if action.clash == Clash::Fail && !there.is_empty() {
         outcome.refused(Kind::Create, 409, refusal(Kind::Create, &there));
-        return Ok(());
+        return Ok(Vec::new());
     }
+    let mut made = Vec::new();
     for (body, raw, target, old) in entities {
         match old {
             Some(_) if action.clash == Clash::Skip => continue,
@@ -76,12 +87,13 @@ async fn create(ask: &Ask, tx: &mut Tx, action: &bulk::Action<Body>, outcome: &m
                 Err(isobar_store::StoreError::Exists { .. }) => {
                     return Err(ApiError::not_unique("slot_pool", "pool"));
                 }
-                made => drop(made?),
+                pool => drop(pool?),
             },
         }
         outcome.done(Kind::Create, &body.name, target.scope, Value::Object(raw.clone()));
+        made.push(target);
     }
-    Ok(())
+    Ok(made)
 }
 
 async fn update(ask: &Ask, tx: &mut Tx, action: &bulk::Action<Body>, outcome: &mut Outcome) -> Result<(), ApiError> {
@@ -130,7 +142,13 @@ fn in_order(sent: &Map<String, Value>) -> Map<String, Value> {
     ordered
 }
 
-async fn delete(ask: &Ask, tx: &mut Tx, action: &bulk::Action<Body>, outcome: &mut Outcome) -> Result<(), ApiError> {
+/// Answers the pools that are gone.
+async fn delete(
+    ask: &Ask,
+    tx: &mut Tx,
+    action: &bulk::Action<Body>,
+    outcome: &mut Outcome,
+) -> Result<Vec<Target>, ApiError> {
     let mut targets: Vec<Target> = Vec::new();
     let mut gone = Vec::new();
     for entity in &action.entities {
@@ -142,7 +160,7 @@ async fn delete(ask: &Ask, tx: &mut Tx, action: &bulk::Action<Body>, outcome: &m
         // Airflow would delete it here; what every task falls back to must stay.
         if target.name == DEFAULT_POOL {
             outcome.refused(Kind::Delete, 400, "Default Pool can't be deleted");
-            return Ok(());
+            return Ok(Vec::new());
         }
         if pools::get(tx, target.scope, &target.name).await?.is_none() {
             gone.push(name.as_str());
@@ -155,11 +173,11 @@ async fn delete(ask: &Ask, tx: &mut Tx, action: &bulk::Action<Body>, outcome: &m
     }
     if action.clash == Clash::Fail && !gone.is_empty() {
         outcome.refused(Kind::Delete, 404, refusal(Kind::Delete, &gone));
-        return Ok(());
+        return Ok(Vec::new());
     }
-    for target in targets {
+    for target in &targets {
         pools::delete(tx, target.scope, &target.name, Timestamp::now()).await?;
         outcome.done(Kind::Delete, &target.written, target.scope, json!(target.name));
     }
-    Ok(())
+    Ok(targets)
 }
