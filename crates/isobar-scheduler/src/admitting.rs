@@ -1,5 +1,6 @@
 //! Admission: what it is told of teams, pools, executors and candidates, and what it lets through.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use isobar_engine::admission::{
@@ -12,7 +13,7 @@ use isobar_store::loading::ScheduledDag;
 use isobar_store::pools::{self, Pool};
 use isobar_store::transitions::QueueTask;
 
-use crate::memory::{LiveRun, RunRef};
+use crate::memory::{LiveRun, Memory, RunRef};
 use crate::pass::Pass;
 use crate::setting::Setting;
 
@@ -76,6 +77,7 @@ pub(crate) fn limits(dag: &ScheduledDag) -> DagLimits {
 /// The candidate of an instance; none where its executor does not exist in the team.
 pub(crate) fn candidate(
     setting: &Setting,
+    pools: &HashSet<(TeamId, String)>,
     live: &LiveRun,
     run: &RunRef,
     key: &TaskKey,
@@ -84,7 +86,7 @@ pub(crate) fn candidate(
     let spec = live.version.graph.task(task);
     Some(Candidate {
         key: run.instance(key.clone()),
-        pool: setting.pool_of(run.team, &spec.pool),
+        pool: setting.pool_of(pools, run.team, &spec.pool),
         pool_slots: spec.pool_slots,
         executor: setting.executor_of(run.team, spec.executor.as_deref())?,
         priority_weight: spec.priority_weight,
@@ -95,10 +97,14 @@ pub(crate) fn candidate(
 }
 
 fn pool_limits(setting: &Setting, pool: &Pool) -> Option<PoolLimits> {
-    // Pools of teams that this scheduler does not serve, and those shadowed by a shared one, admit nothing.
-    let key = setting.pool_of(pool.team, &pool.name);
-    (key.owner == Some(pool.team) && setting.teams.contains_key(&pool.team)).then(|| PoolLimits {
-        pool: key,
+    // Pools of teams that this scheduler does not serve, and those that the team shares instead, admit nothing.
+    let shared = pool.team == TeamId::SHARED;
+    let served = setting.teams.contains_key(&pool.team) && !setting.shares(pool.team, &pool.name);
+    (shared || served).then(|| PoolLimits {
+        pool: PoolKey {
+            owner: (!shared).then_some(pool.team),
+            name: pool.name.clone(),
+        },
         slots: pool.slots,
         include_deferred: pool.include_deferred,
     })
@@ -112,13 +118,15 @@ impl Pass<'_> {
             .iter()
             .filter_map(|pool| pool_limits(self.setting, pool))
             .collect();
-        if self
+        let is_shared_default =
+            |limits: &PoolLimits| limits.pool.owner.is_none() && limits.pool.name == pools::DEFAULT_POOL;
+        let wanted = self
             .setting
             .teams
-            .values()
-            .any(|team| team.config.default_pool == isobar_config::DefaultPool::Shared)
-        {
-            // One pool for all who share it: as large as the largest of theirs was declared.
+            .keys()
+            .any(|team| self.setting.shares(*team, pools::DEFAULT_POOL));
+        if wanted && !limits.iter().any(is_shared_default) {
+            // Nobody declared it: one pool for all who share it, as large as the largest of theirs.
             let slots = pools
                 .iter()
                 .filter(|pool| pool.name == pools::DEFAULT_POOL)
@@ -133,6 +141,7 @@ impl Pass<'_> {
                 include_deferred: false,
             });
         }
+        self.memory.pools = pools.into_iter().map(|pool| (pool.team, pool.name)).collect();
         self.admission.push(Event::Pools(limits));
         Ok(())
     }
@@ -140,8 +149,10 @@ impl Pass<'_> {
     /// Tells admission that a pool may have gone.
     pub(crate) async fn reload_pool(&mut self, team: TeamId, name: &str) -> Result<(), StoreError> {
         if pools::get(self.tx, self.setting.org.team(team), name).await?.is_none() {
-            self.admission
-                .push(Event::PoolsDeleted(vec![self.setting.pool_of(team, name)]));
+            self.admission.push(Event::PoolsDeleted(vec![PoolKey {
+                owner: (team != TeamId::SHARED).then_some(team),
+                name: name.to_owned(),
+            }]));
         }
         self.load_pools().await
     }
@@ -172,10 +183,11 @@ impl Pass<'_> {
 
     /// A candidate for admission; a task whose executor does not exist in its team fails, and says so in the log.
     pub(crate) fn offer(&mut self, run: &RunRef, key: &TaskKey) -> Option<Candidate> {
-        let live = self.memory.runs.get_mut(run)?;
+        let Memory { runs, pools, .. } = &mut *self.memory;
+        let live = runs.get_mut(run)?;
         let task = live.version.graph.find(&key.task_id)?;
         let version = Arc::clone(&live.version);
-        let candidate = candidate(self.setting, live, run, key, task);
+        let candidate = candidate(self.setting, pools, live, run, key, task);
         if candidate.is_none() {
             tracing::error!(
                 team = %run.team, dag = %run.key.dag_id, run = %run.key.run_id, task = %key.task_id,

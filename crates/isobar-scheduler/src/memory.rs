@@ -121,6 +121,8 @@ pub(crate) struct Memory {
     pub versions: HashMap<Uuid, Arc<Version>>,
     pub held: AllHeld,
     pub admission: Admission,
+    /// Owner and name of every pool.
+    pub pools: HashSet<(TeamId, String)>,
     pub timers: Timers,
     /// Runs to read again in the next pass.
     pub stale: BTreeSet<RunRef>,
@@ -136,6 +138,7 @@ impl Memory {
             versions: HashMap::new(),
             held: HashMap::new(),
             admission: Admission::new(),
+            pools: HashSet::new(),
             timers: Timers::default(),
             stale: BTreeSet::new(),
             past_later: BTreeSet::new(),

@@ -1,6 +1,6 @@
 //! What a scheduler is started with.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,17 +57,24 @@ impl Setting {
         })
     }
 
-    /// The pool that a task's `pool=` means inside its team (rule 18).
-    pub(crate) fn pool_of(&self, team: TeamId, named: &str) -> PoolKey {
-        let shared = named == DEFAULT_POOL
-            && self
-                .teams
-                .get(&team)
-                .is_some_and(|team| team.config.default_pool == DefaultPool::Shared);
+    /// The pool that a task's `pool=` means inside its team (rule 18): the team's own, else a shared one. `exist` holds
+    /// owner and name of the pools there are.
+    pub(crate) fn pool_of(&self, exist: &HashSet<(TeamId, String)>, team: TeamId, named: &str) -> PoolKey {
+        let there = |owner: TeamId| exist.contains(&(owner, named.to_owned()));
+        let shared = self.shares(team, named) || (!there(team) && there(TeamId::SHARED));
         PoolKey {
             owner: (!shared).then_some(team),
             name: named.to_owned(),
         }
+    }
+
+    /// Whether the team says `default_pool = "shared"` and this is that pool.
+    pub(crate) fn shares(&self, team: TeamId, named: &str) -> bool {
+        named == DEFAULT_POOL
+            && self
+                .teams
+                .get(&team)
+                .is_some_and(|team| team.config.default_pool == DefaultPool::Shared)
     }
 
     /// The executor behind a key.

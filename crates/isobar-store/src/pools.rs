@@ -62,6 +62,20 @@ pub async fn all(tx: &mut Tx, _scope: &OrgScope) -> Result<Vec<Pool>, StoreError
     rows.iter().map(Pool::from_row).collect()
 }
 
+/// The team's pools.
+///
+/// # Errors
+/// The database failed.
+pub async fn all_of(tx: &mut Tx, scope: TeamScope) -> Result<Vec<Pool>, StoreError> {
+    let rows = tx
+        .rows(
+            "SELECT * FROM pool WHERE team_no = $1 ORDER BY name",
+            vals![scope.team()],
+        )
+        .await?;
+    rows.iter().map(Pool::from_row).collect()
+}
+
 /// One pool, none where the team has none of that name.
 ///
 /// # Errors

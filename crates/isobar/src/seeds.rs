@@ -50,6 +50,15 @@ pub(crate) async fn write_shared(
     master: &MasterKey,
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    for gone in pools::all_of(tx, scope).await? {
+        if !config.shared.pools.iter().any(|kept| kept.name == gone.name) {
+            pools::delete(tx, scope, &gone.name, now).await?;
+        }
+    }
+    for pool in &config.shared.pools {
+        let (slots, description) = (i64::from(pool.slots), pool.description.as_deref());
+        pools::declare(tx, scope, &pool.name, slots, description, pool.include_deferred, now).await?;
+    }
     let declared: Vec<Connection> = config.shared.connections.iter().map(connection).collect();
     for gone in connections::ids(tx, scope).await? {
         if !declared.iter().any(|kept| kept.conn_id == gone) {

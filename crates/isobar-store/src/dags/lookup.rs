@@ -98,13 +98,16 @@ pub async fn version_json(
     row.map(|row| row.json("data")).transpose()
 }
 
-/// The names of pools that the team's Dags may name (rule 18).
+/// The names of pools that the team's Dags may name: its own and shared ones (rule 18).
 ///
 /// # Errors
 /// The database failed.
 pub async fn usable_pools(tx: &mut Tx, scope: TeamScope) -> Result<Vec<String>, StoreError> {
     let rows = tx
-        .rows("SELECT name FROM pool WHERE team_no = $1", vals![scope.team()])
+        .rows(
+            "SELECT name FROM pool WHERE team_no IN ($1, $2)",
+            vals![scope.team(), TeamId::SHARED],
+        )
         .await?;
     rows.iter().map(|row| row.text("name")).collect()
 }
