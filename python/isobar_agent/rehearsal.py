@@ -107,7 +107,7 @@ def _rehearse(dag_id: str, task_id: str) -> None:
 
 
 def _startup_details(dag_id: str, task_id: str) -> dict:
-    at = datetime.datetime.now(datetime.UTC).isoformat()
+    at = datetime.datetime.now(datetime.timezone.utc).isoformat()
     run = {
         "dag_id": dag_id,
         "run_id": "rehearsal",

@@ -2,6 +2,9 @@
 
 import datetime
 import getpass
+import os
+import select
+import socket
 import sys
 
 from airflow.sdk.configuration import conf
@@ -10,6 +13,7 @@ from airflow.sdk.execution_time import comms, task_runner
 
 def run() -> None:
     """Airflow's own task runner, which would start again as another user through sudo: that is refused here."""
+    wait_for_work()
     parse = task_runner.parse
 
     def parse_and_check(what, log):
@@ -21,10 +25,20 @@ def run() -> None:
                 "task, or move the Dag to a team of its own.",
                 run_as_user=user,
             )
-            now = datetime.datetime.now(datetime.UTC)
+            now = datetime.datetime.now(datetime.timezone.utc)
             task_runner.SUPERVISOR_COMMS.send(comms.TaskState(state="failed", end_date=now))
             sys.exit(1)
         return ti
 
     task_runner.parse = parse_and_check
     task_runner.main()
+
+
+def wait_for_work() -> None:
+    """A child may have been forked ahead: nothing may be logged or stamped before there is something to do."""
+    poll = select.poll()
+    poll.register(0, select.POLLIN)
+    poll.poll()
+    with socket.socket(fileno=os.dup(0)) as requests:
+        if not requests.recv(1, socket.MSG_PEEK):
+            os._exit(0)  # Nobody needs it any more.

@@ -294,6 +294,26 @@ fn child_named(root: i32, name: &str) -> Option<i32> {
 }
 
 #[tokio::test]
+async fn a_child_that_was_forked_ahead_starts_when_its_task_does() {
+    let team = Team::start().await;
+    team.run(&MemoryApi::with(|_| {}), "noop").await;
+    // The next child waits by now, or will in a moment.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let before = jiff::Timestamp::now();
+    let api = MemoryApi::with(|_| {});
+    let done = team.run(&api, "noop").await;
+    assert_eq!(done.ended.reported, Some("success"));
+    for line in &done.log {
+        let at: jiff::Timestamp = line["timestamp"].as_str().unwrap().parse().unwrap();
+        assert!(at >= before, "{line} is from before the task");
+    }
+    let Operation::Run(start) = api.world().log[0].clone() else {
+        panic!("a task begins with its start")
+    };
+    assert!(start.start_date.0 >= before);
+}
+
+#[tokio::test]
 async fn a_child_that_nobody_wants_any_more_is_gone() {
     let team = Team::start().await;
     let child = team.zygote.fork(Target::Task, &[]).await.unwrap();

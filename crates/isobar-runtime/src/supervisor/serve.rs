@@ -47,14 +47,6 @@ impl Server {
         self.api.call(&self.caller, operation).await
     }
 
-    /// Carries out an operation whose failure is tried again by other means.
-    ///
-    /// # Errors
-    /// The control plane's refusal.
-    pub async fn call_once(&self, operation: Operation) -> Result<Answer, Refusal> {
-        self.api.call(&self.caller, operation).await
-    }
-
     /// Asks and turns the answer into the child's. Secrets are known to the masker before the child has them.
     pub async fn ask(&self, operation: Operation, shape: Shape) -> Reply {
         let answer = self.call(operation).await;

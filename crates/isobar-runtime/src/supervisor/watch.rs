@@ -155,7 +155,7 @@ async fn heartbeats(session: &Session, config: &SupervisorConfig, pid: i32) -> K
             hostname: config.hostname.clone(),
             pid,
         };
-        match session.server.call_once(beat).await {
+        match session.server.call(beat).await {
             Ok(_) => failures = 0,
             Err(Refusal {
                 status: 404 | 409 | 410,

@@ -14,7 +14,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -138,6 +138,8 @@ struct Shared {
     team: String,
     control: Control,
     next_id: AtomicU64,
+    /// Whether a spare is being forked.
+    sparing: AtomicBool,
     state: Mutex<State>,
     stop: CancellationToken,
     gone: watch::Sender<bool>,
@@ -148,7 +150,19 @@ struct Shared {
 struct State {
     forking: HashMap<u64, oneshot::Sender<Result<Forked, String>>>,
     running: HashMap<i32, oneshot::Sender<Reaped>>,
+    /// A child that waits for a task. Its parts only: a whole [`Child`] would keep the zygote alive.
+    spare: Option<Spare>,
     ended: bool,
+}
+
+type Spare = (Forked, Sockets);
+
+impl State {
+    fn keep(&mut self, spare: Spare) {
+        if !self.ended {
+            self.spare = Some(spare);
+        }
+    }
 }
 
 struct Forked {
@@ -168,36 +182,21 @@ impl Zygote {
 
     /// Forks one child. `env` is added to the team's environment for this child alone.
     ///
+    /// A task without an `env` of its own gets a child that was forked ahead, where one waits: the fork is then off its path.
+    ///
     /// # Errors
     /// [`ZygoteError::Gone`] where the zygote has ended meanwhile; otherwise what the fork said.
     pub async fn fork(&self, target: Target, env: &[(String, String)]) -> Result<Child, ZygoteError> {
-        let team = || self.shared.team.clone();
-        let (sockets, ends) = child::socket_pairs().map_err(|source| ZygoteError::Sockets { team: team(), source })?;
-        let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
-        let (tell, told) = oneshot::channel();
-        {
-            let mut state = self.shared.state();
-            if state.ended {
-                return Err(ZygoteError::Gone(team()));
-            }
-            state.forking.insert(id, tell);
-        }
-        let order = Order::Fork {
-            id,
-            target: target.as_str(),
-            env,
+        let ahead = target == Target::Task && env.is_empty();
+        let (mut forked, sockets) = match ahead.then(|| self.shared.take_spare()).flatten() {
+            Some(spare) => spare,
+            None => self.shared.fork(target, env).await?,
         };
-        let ends: [OwnedFd; 4] = ends.into_fds();
-        let fds = [ends[0].as_fd(), ends[1].as_fd(), ends[2].as_fd(), ends[3].as_fd()];
-        if self.shared.control.send(&order, &fds).await.is_err() {
-            self.shared.state().forking.remove(&id);
-            return Err(ZygoteError::Gone(team()));
+        if ahead {
+            // Also that of a spare: it is now that the child has something to do.
+            forked.started_at = Timestamp::now();
+            self.fork_spare();
         }
-        drop(ends);
-        let forked = told
-            .await
-            .map_err(|_| ZygoteError::Gone(team()))?
-            .map_err(|reason| ZygoteError::Refused { team: team(), reason })?;
         Ok(Child::new(
             forked.pid,
             forked.started_at,
@@ -205,6 +204,22 @@ impl Zygote {
             forked.exit,
             self.clone(),
         ))
+    }
+
+    /// Forks a child for the next task, in the background. Costs no more than forking it then.
+    fn fork_spare(&self) {
+        if self.shared.sparing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let shared = Arc::downgrade(&self.shared);
+        tokio::spawn(async move {
+            let Some(shared) = shared.upgrade() else { return };
+            match shared.fork(Target::Task, &[]).await {
+                Ok(spare) => shared.state().keep(spare),
+                Err(error) => tracing::debug!(%error, "no child could be forked ahead"),
+            }
+            shared.sparing.store(false, Ordering::Release);
+        });
     }
 
     /// The zygote's process id.
@@ -245,6 +260,44 @@ impl Zygote {
 }
 
 impl Shared {
+    async fn fork(&self, target: Target, env: &[(String, String)]) -> Result<(Forked, Sockets), ZygoteError> {
+        let team = || self.team.clone();
+        let (sockets, ends) = child::socket_pairs().map_err(|source| ZygoteError::Sockets { team: team(), source })?;
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let (tell, told) = oneshot::channel();
+        {
+            let mut state = self.state();
+            if state.ended {
+                return Err(ZygoteError::Gone(team()));
+            }
+            state.forking.insert(id, tell);
+        }
+        let order = Order::Fork {
+            id,
+            target: target.as_str(),
+            env,
+        };
+        let ends: [OwnedFd; 4] = ends.into_fds();
+        let fds = [ends[0].as_fd(), ends[1].as_fd(), ends[2].as_fd(), ends[3].as_fd()];
+        if self.control.send(&order, &fds).await.is_err() {
+            self.state().forking.remove(&id);
+            return Err(ZygoteError::Gone(team()));
+        }
+        drop(ends);
+        let forked = told
+            .await
+            .map_err(|_| ZygoteError::Gone(team()))?
+            .map_err(|reason| ZygoteError::Refused { team: team(), reason })?;
+        Ok((forked, sockets))
+    }
+
+    /// A child that was forked ahead and still lives.
+    fn take_spare(&self) -> Option<Spare> {
+        let (mut forked, sockets) = self.state().spare.take()?;
+        let lives = matches!(forked.exit.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+        lives.then_some((forked, sockets))
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -286,5 +339,6 @@ impl Shared {
         state.ended = true;
         state.forking.clear();
         state.running.clear();
+        state.spare = None;
     }
 }

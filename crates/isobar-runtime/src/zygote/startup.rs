@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -72,6 +72,7 @@ pub(super) async fn start(spec: &PythonSpec) -> Result<Zygote, ZygoteError> {
         team: spec.team.clone(),
         control,
         next_id: AtomicU64::new(1),
+        sparing: AtomicBool::new(false),
         state: Mutex::new(State::default()),
         stop: stop.clone(),
         gone: watch::Sender::new(false),
