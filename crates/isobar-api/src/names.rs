@@ -3,6 +3,9 @@
 use isobar_auth::{Directory, Principal};
 use isobar_model::TeamId;
 
+/// How the organisation's shared names begin; no team can be called so (rule 3).
+const SHARED: &str = "shared";
+
 /// Where a request came in, and so what its plain names mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -41,6 +44,14 @@ impl Names {
         !self.directory.multi_team() || matches!(self.place, Place::Inside(_))
     }
 
+    /// The team of a written name. What the organisation shares is written `shared:`; only its own people see that.
+    pub(crate) fn team(&self, name: &str) -> Option<TeamId> {
+        if name == SHARED {
+            return Some(TeamId::SHARED);
+        }
+        self.directory.by_name(name).map(|team| team.id)
+    }
+
     /// The team and the plain name that a written name means; no team where it names one that is not there.
     pub(crate) fn read<'n>(&self, written: &'n str) -> (Option<TeamId>, &'n str) {
         if let Place::Inside(team) = self.place {
@@ -57,7 +68,7 @@ impl Names {
             return (asked, plain);
         }
         match written.split_once(':') {
-            Some((team, plain)) => (self.directory.by_name(team).map(|team| team.id), plain),
+            Some((team, plain)) => (self.team(team), plain),
             None => (self.home, written),
         }
     }
@@ -66,6 +77,9 @@ impl Names {
     pub(crate) fn write(&self, team: TeamId, name: &str) -> String {
         if self.is_plain() || Some(team) == self.home {
             return name.to_owned();
+        }
+        if team == TeamId::SHARED {
+            return format!("{SHARED}:{name}");
         }
         match self.directory.shown_name(team) {
             Some(team) => format!("{team}:{name}"),
@@ -109,6 +123,8 @@ mod tests {
         assert_eq!(names.read("nobody:x"), (None, "x"));
         assert_eq!(names.write(TeamId(1), "x"), "x");
         assert_eq!(names.write(TeamId(2), "x"), "beta:x");
+        assert_eq!(names.write(TeamId::SHARED, "x"), "shared:x");
+        assert_eq!(names.read("shared:x"), (Some(TeamId::SHARED), "x"));
     }
 
     #[test]

@@ -331,6 +331,18 @@ async fn names_of_other_teams_are_written_with_their_team() {
         let foreign = ann.post("/api/v2/variables", foreign).await;
         let unknown = ann.post("/api/v2/variables", unknown).await;
         assert_eq!((foreign.status, foreign.text()), (unknown.status, unknown.text()));
+        // What all teams share is the organisation's to see, and the configuration's to make.
+        let shared = json!({"key": "s", "value": "y", "team_name": "shared"});
+        org.post("/api/v2/variables", shared.clone())
+            .await
+            .json(StatusCode::BAD_REQUEST);
+        let shared = ann.post("/api/v2/variables", shared).await;
+        assert_eq!((shared.status, shared.text()), (unknown.status, unknown.text()));
+        let seen = ann.get("/api/v2/variables/shared:s").await.text();
+        assert_eq!(
+            seen.replace("shared", "gamma"),
+            ann.get("/api/v2/variables/gamma:s").await.text()
+        );
         // The audit record of a bulk over two teams tells each team its own part.
         let bulk = json!({"actions": [{"action": "delete", "entities": ["alpha:x", "beta:x"]}]});
         org.patch("/api/v2/variables", bulk).await.json(OK);

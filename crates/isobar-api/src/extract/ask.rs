@@ -178,7 +178,7 @@ impl Ask {
             match team_name.filter(|_| self.names.place == Place::Everywhere && self.names.directory.multi_team()) {
                 Some(team) => {
                     let mut inside = self.names.clone();
-                    inside.asked = Some(inside.directory.by_name(team).map(|team| team.id));
+                    inside.asked = Some(inside.team(team));
                     let (team, name) = inside.read(written);
                     let scope = match team.filter(|team| self.caller.sees(*team)) {
                         Some(team) => self
@@ -248,7 +248,7 @@ impl FromRequestParts<AppState> for Ask {
             && names.directory.multi_team()
             && let Some(team) = query.text("team")
         {
-            names.asked = Some(names.directory.by_name(&team).map(|team| team.id));
+            names.asked = Some(names.team(&team));
         }
         let path = RawPathParams::from_request_parts(parts, state)
             .await

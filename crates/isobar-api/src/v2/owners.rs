@@ -36,7 +36,14 @@ pub(super) fn of_new(
     {
         return Err(ApiError::not_found("The team was not found"));
     }
-    ask.owner_of_new(written, team_name, resource)
+    let target = ask.owner_of_new(written, team_name, resource)?;
+    if target.scope.team() == TeamId::SHARED {
+        return Err(ApiError::bad_request(
+            "What all teams share is declared in the configuration, under [shared]; what is made here would be gone with \
+             the next start",
+        ));
+    }
+    Ok(target)
 }
 
 /// A thing never changes its team by a patch: its name would mean another thing for everybody who uses it.
