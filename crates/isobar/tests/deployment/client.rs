@@ -25,6 +25,8 @@ impl Client {
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(60)))
             .max_redirects(0)
+            // A connection of its own per request: a server may close one whose body it did not read.
+            .max_idle_connections(0)
             .build()
             .new_agent();
         Self {
