@@ -31,7 +31,7 @@ pub use fingerprint::{AIRFLOW_VERSION, PINS, TASK_SDK_VERSION};
 use hold::{Hold, Making};
 pub use interpreter::Interpreter;
 use probe::Probe;
-pub use team_python::{TeamPython, TeamPythonError, make_write_folders, team_python};
+pub use team_python::{TeamPython, TeamPythonError, team_python};
 pub use variables::variables;
 
 /// Written last into an environment; its absence means: half made.

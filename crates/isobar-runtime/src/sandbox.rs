@@ -78,7 +78,6 @@ impl Confinement {
             ("USER".to_owned(), self.team.clone()),
             ("LOGNAME".to_owned(), self.team.clone()),
             ("LANG".to_owned(), "C.UTF-8".to_owned()),
-            ("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()),
         ])
     }
 }

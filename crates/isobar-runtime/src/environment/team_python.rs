@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use isobar_config::{Config, Team};
-use isobar_model::{TeamId, TeamName};
+use isobar_model::TeamId;
 
 use super::{Environment, EnvironmentError, EnvironmentSpec, variables};
 use crate::sandbox::{self, Confinement, Grounds, Launcher, OsUser, SandboxError};
@@ -61,25 +61,10 @@ impl EnvironmentSpec {
     }
 }
 
-/// Makes the write folders of all teams, as their users. To be done before the first zygote starts: one team's write
-/// folder may be another's read folder, and what is not there cannot be opened to it.
-///
-/// # Errors
-/// A folder that cannot be made, or that its team's user cannot write.
-pub fn make_write_folders(config: &Config, numbers: &[(TeamName, TeamId)], uid_base: u32) -> Result<(), SandboxError> {
-    for team in &config.teams {
-        let Some((_, number)) = numbers.iter().find(|(name, _)| *name == team.name) else {
-            continue;
-        };
-        let user = OsUser::of_team(team.name.as_str(), *number, team.os_user.as_deref(), uid_base)?;
-        sandbox::make_write_folders(team, user)?;
-    }
-    Ok(())
-}
-
 /// Puts together what a team's zygote is started with, and tries it out once. Blocking; some 50 ms.
 ///
-/// Nothing is installed: [`super::apply`] comes first, and [`make_write_folders`] for all teams.
+/// Nothing is installed: [`super::apply`] comes first, and
+/// [`sandbox::make_write_folders`] for all teams, since one team may read what another writes.
 ///
 /// # Errors
 /// An environment that is not there or is not Airflow 3.3.2; walls that this host cannot put up.

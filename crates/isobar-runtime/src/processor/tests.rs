@@ -326,10 +326,10 @@ async fn a_file_is_read_again_when_it_is_asked_for_or_a_module_of_its_changes() 
     .await;
     let processor = world.start();
     assert_eq!(dag_ids(&world.report("user.py").await), ["one"]);
-    world.write("shared_parts.py", "# airflow dag\nNAME = 'two'\n");
+    world.write("shared_parts.py", "# airflow dag\nNAME = 'three'\n");
     world
         .until("the new name", |files| {
-            files.values().any(|file| dag_ids(file) == ["two"]).then_some(())
+            files.values().any(|file| dag_ids(file) == ["three"]).then_some(())
         })
         .await;
     let before = world
@@ -504,7 +504,7 @@ async fn a_thousand_files() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "installs Airflow from a package index, and needs root"]
 async fn a_team_with_a_user_and_an_environment_of_its_own() {
-    use crate::environment::{EnvironmentSpec, apply, make_write_folders};
+    use crate::environment::{EnvironmentSpec, apply};
     use std::os::unix::fs::PermissionsExt;
 
     let root = tempfile::tempdir().unwrap();
@@ -523,7 +523,7 @@ async fn a_team_with_a_user_and_an_environment_of_its_own() {
     let (number, team) = (TeamId(3), config.teams[0].clone());
     let spec = EnvironmentSpec::from_config(&config, &team, number, 60_000).unwrap();
     apply(&spec, &mut |_| ()).unwrap_or_else(|error| panic!("{error}"));
-    make_write_folders(&config, &[(team.name.clone(), number)], 60_000).unwrap();
+    crate::sandbox::make_write_folders(&team, spec.runs_as).unwrap();
     let begun = Instant::now();
     let made = team_python(&config, &team, number, 60_000, &crate::sandbox::tests::launcher());
     let made = made.unwrap_or_else(|error| panic!("{error}"));
