@@ -23,7 +23,7 @@ fn script(home: &std::path::Path, name: &str) -> Command {
 
 /// What of a log line is the same in every run: level, logger, the event without numbers, the names of its keys.
 fn shape(line: &Value) -> (String, String, String, Vec<String>, BTreeSet<String>) {
-    let line = line.as_object().unwrap();
+    let line = line.as_object().expect("a log line is a map");
     let text = |key: &str| line.get(key).map(Value::to_string).unwrap_or_default();
     let keys: Vec<String> = line.keys().cloned().collect();
     (

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use sha2::{Digest, Sha256};
 
@@ -56,8 +57,10 @@ pub fn install_agent(under: &Path) -> io::Result<PathBuf> {
     if home.is_dir() {
         return Ok(home);
     }
-    // Written beside and renamed, so that a half-written agent is never found.
-    let draft = under.join(format!("agent-{digest}.{}", std::process::id()));
+    // Written beside and renamed, so that a half-written agent is never found; several teams may do so at once.
+    static DRAFTS: AtomicU32 = AtomicU32::new(0);
+    let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+    let draft = under.join(format!("agent-{digest}.{}.{number}", std::process::id()));
     let package = draft.join("isobar_agent");
     fs::create_dir_all(&package)?;
     for (name, text) in FILES {

@@ -182,7 +182,8 @@ impl Zygote {
 
     /// Forks one child. `env` is added to the team's environment for this child alone.
     ///
-    /// A task without an `env` of its own gets a child that was forked ahead, where one waits: the fork is then off its path.
+    /// A task without an `env` of its own gets a child that was forked ahead, where one waits: the fork is then off
+    /// its path.
     ///
     /// # Errors
     /// [`ZygoteError::Gone`] where the zygote has ended meanwhile; otherwise what the fork said.
@@ -241,7 +242,8 @@ impl Zygote {
         let _ = gone.wait_for(|gone| *gone).await;
     }
 
-    /// Kills every descendant, ends the zygote and waits until it has ended. Tasks get no `SIGTERM`: cancel those first.
+    /// Kills every descendant, ends the zygote and waits until it has ended. Tasks get no `SIGTERM`: cancel those
+    /// first.
     pub async fn shutdown(&self) {
         self.shared.stop.cancel();
         self.gone().await;

@@ -1,6 +1,7 @@
 //! A team's real Python, a control plane in memory, and one task after another between them.
 
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "what stands here runs in tests only")]
 
 mod memory_api;
 
