@@ -20,6 +20,9 @@ pub(crate) async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
             "`api-server` and `scheduler` apart need PostgreSQL\n  hint: set `database.url`, or run `isobar standalone`"
         );
     }
+    if let Err(error) = isobar_runtime::sandbox::hide_own_memory() {
+        tracing::warn!(%error, "this process cannot hide its memory from others of its user");
+    }
     let deployment = setup::open(config).await?;
     let execution = execution(&deployment);
     follow_teams(&deployment);

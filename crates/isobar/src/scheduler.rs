@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::api_server::{execution, follow_teams};
+use crate::seeds;
 use crate::setup::{self, Deployment};
 use crate::team_side::TeamSides;
 
@@ -44,6 +45,8 @@ impl Working {
         if let Err(error) = isobar_runtime::sandbox::hide_own_memory() {
             tracing::warn!(%error, "this process cannot hide its memory from others of its user");
         }
+        let (again, meaning) = (deployment.clone(), Arc::clone(execution));
+        tokio::spawn(async move { seeds::look_again(&again, &meaning).await });
         let config = &deployment.config;
         let (reports, reported) = mpsc::unbounded_channel();
         let teams = deployment.directory.all();

@@ -3,10 +3,13 @@
 
 use isobar_auth::{MasterKey, TeamScope};
 use isobar_config::{Config, Team};
+use isobar_execution::Execution;
 use isobar_store::connections::{self, Connection};
 use isobar_store::variables::{self, Variable};
 use isobar_store::{StoreError, Tx, pools};
 use jiff::Timestamp;
+
+use crate::setup::Deployment;
 
 const DEFAULT_POOL: &str = "default_pool";
 
@@ -73,6 +76,20 @@ pub(crate) async fn write_shared(
         }
     }
     variables::put(tx, scope, master, &declared, now).await
+}
+
+/// Looks again at Dags that hang on declared pools (rule 18): they may have been refused before the pools were there.
+pub(crate) async fn look_again(deployment: &Deployment, execution: &Execution) {
+    for known in deployment.directory.all().iter() {
+        let Some(team) = deployment.config.team(known.name.as_str()) else {
+            continue;
+        };
+        for pool in &team.pools {
+            if let Err(error) = execution.pools_changed(deployment.org.team(known.id), &pool.name).await {
+                tracing::error!(team = %known.name, pool = %pool.name, %error, "the Dags that name this pool could not be looked at again");
+            }
+        }
+    }
 }
 
 fn connection(declared: &isobar_config::Connection) -> Connection {

@@ -15,7 +15,8 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::seeds;
 
-/// An opened deployment.
+/// An opened deployment. Cheap to clone, but for the configuration.
+#[derive(Clone)]
 pub(crate) struct Deployment {
     pub(crate) config: Config,
     pub(crate) store: Store,

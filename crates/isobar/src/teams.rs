@@ -13,6 +13,7 @@ use isobar_store::{Store, migrate, teams};
 
 use crate::cli::TeamsAction;
 use crate::setup::{self, ServerLock};
+use crate::{api_server, seeds};
 
 pub(crate) async fn run(file: Option<&Path>, action: &TeamsAction) -> anyhow::Result<ExitCode> {
     let config = setup::load(file)?.config;
@@ -68,6 +69,8 @@ async fn apply(config: &Config, org: &OrgScope) -> anyhow::Result<ExitCode> {
         println!("{step}");
     }
     make_environments(config, &store, org).await?;
+    let deployment = setup::with_store(config.clone(), store, org.clone()).await?;
+    seeds::look_again(&deployment, &api_server::execution(&deployment)).await;
     Ok(ExitCode::SUCCESS)
 }
 
