@@ -169,7 +169,7 @@ fn bodies() -> Vec<Option<Value>> {
         Some(json!({ "key": "secret", "value": "overwritten by alpha" })),
         Some(json!({ "key": "fresh", "value": "pushed by alpha" })),
         Some(json!({ "connection_id": "db", "conn_type": "http", "host": "alpha" })),
-        Some(json!({ "name": "pool_of_bravo", "slots": 99 })),
+        Some(json!({ "name": "fresh_pool", "slots": 99 })),
         Some(json!({ "slots": 99 })),
     ]
 }
