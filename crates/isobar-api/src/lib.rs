@@ -6,6 +6,7 @@
 
 pub mod auth;
 mod dag_cache;
+mod denials;
 mod errors;
 mod execution;
 pub mod extract;

@@ -10,6 +10,7 @@ use isobar_model::TeamId;
 use isobar_store::Store;
 
 use crate::dag_cache::DagCache;
+use crate::denials::Denials;
 use crate::v2;
 
 /// The state of the HTTP server. Cheap to clone; clones share everything.
@@ -38,6 +39,7 @@ pub struct AppState {
     /// A team that never exists: what a name nobody may see is looked up in.
     pub(crate) nobody: TeamScope,
     pub(crate) dags: Arc<DagCache>,
+    pub(crate) denials: Arc<Denials>,
 }
 
 impl AppState {
@@ -81,6 +83,7 @@ impl AppState {
             org: org.clone(),
             nobody: org.team(TeamId(i32::MIN)),
             dags: Arc::default(),
+            denials: Arc::default(),
         }
     }
 }

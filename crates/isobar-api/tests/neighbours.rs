@@ -303,3 +303,27 @@ async fn nobody_is_answered_nothing() {
         nobody.get("/api/v2/version").await.json(StatusCode::OK);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_denial_stands_in_the_audit_log_of_the_team_it_concerns() {
+    let folder = tempfile::tempdir().unwrap();
+    for world in two_teams(folder.path()).await {
+        let (ann, bea) = (Client::login(&world, "ann").await, Client::login(&world, "bea").await);
+        ann.get("/api/v2/dags/beta:rest_plain")
+            .await
+            .json(StatusCode::NOT_FOUND);
+        ann.get("/api/v2/dags/beta:rest_cron").await.json(StatusCode::NOT_FOUND);
+        let mut denials = Value::Null;
+        for _ in 0..100 {
+            denials = bea.get("/api/v2/eventLogs?event=denied").await.json(StatusCode::OK);
+            if denials["total_entries"] != 0 {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        assert_eq!(denials["total_entries"], 1, "the second within a minute is not written");
+        assert_eq!(denials["event_logs"][0]["owner"], "ann");
+        let own = ann.get("/api/v2/eventLogs?event=denied").await.json(StatusCode::OK);
+        assert_eq!(own["total_entries"], 0, "the log of another team tells ann nothing");
+    }
+}

@@ -94,9 +94,25 @@ impl Ask {
         };
         let scope = team.map_or_else(|| whole.clone(), |team| whole.narrowed_to(team));
         if scope.teams().is_some_and(<[_]>::is_empty) {
-            return Err(ApiError::forbidden());
+            return Err(self.denied(team.or(self.names.home), resource, Action::Read, ""));
         }
         Ok(scope)
+    }
+
+    /// The refusal of something that the caller may not do, after a note in the audit log of the team it concerns.
+    fn denied(&self, team: Option<TeamId>, resource: Resource, action: Action, object: &str) -> ApiError {
+        self.note_denial(team, resource, action, object);
+        ApiError::forbidden()
+    }
+
+    fn note_denial(&self, team: Option<TeamId>, resource: Resource, action: Action, object: &str) {
+        let Some(team) = team.filter(|team| self.names.directory.by_id(*team).is_some()) else {
+            return;
+        };
+        let (state, actor) = (&self.state, self.caller.name());
+        state
+            .denials
+            .note(&state.store, &state.org, actor, team, (resource, action), object);
     }
 
     /// What may be changed of a kind, in the teams of [`Self::read`].
@@ -114,7 +130,7 @@ impl Ask {
             .filter_map(|team| self.caller.act(team.id, resource, action))
             .collect();
         if scopes.is_empty() {
-            return Err(ApiError::forbidden());
+            return Err(self.denied(self.names.home, resource, action, ""));
         }
         Ok(scopes)
     }
@@ -129,12 +145,15 @@ impl Ask {
     pub(crate) fn target(&self, written: &str, resource: Resource, action: Action) -> Result<Target, ApiError> {
         let (team, name) = self.names.read(written);
         let scope = match team.filter(|team| self.caller.sees(*team)) {
-            Some(team) => self
+            Some(seen) => self
                 .caller
-                .act(team, resource, action)
-                .ok_or_else(ApiError::forbidden)?,
-            None if self.might(resource, action) => self.state.nobody,
-            None => return Err(ApiError::forbidden()),
+                .act(seen, resource, action)
+                .ok_or_else(|| self.denied(Some(seen), resource, action, name))?,
+            None if self.might(resource, action) => {
+                self.note_denial(team, resource, action, name);
+                self.state.nobody
+            }
+            None => return Err(self.denied(team.or(self.names.home), resource, action, name)),
         };
         Ok(Target {
             scope,

@@ -133,7 +133,7 @@ async fn update(
     let note = body.note.clone().map(Some);
     change(ask, target, row, note, body.state).await?;
     let name = format!("{}.{}", target.written, row.run_id);
-    outcome.done(Kind::Update, &name, target.scope, json!({"dag_run_id": row.run_id}));
+    outcome.done(Kind::Update, &name, target.scope, &json!({"dag_run_id": row.run_id}));
     Ok(())
 }
 
@@ -161,6 +161,6 @@ async fn delete(ask: &Ask, target: &Target, row: &RunRow, outcome: &mut Outcome)
     audit::write(&mut tx, target.scope, &[record]).await?;
     tx.commit().await?;
     let name = format!("{}.{}", target.written, row.run_id);
-    outcome.done(Kind::Delete, &name, target.scope, json!({"dag_run_id": row.run_id}));
+    outcome.done(Kind::Delete, &name, target.scope, &json!({"dag_run_id": row.run_id}));
     Ok(())
 }
