@@ -166,4 +166,70 @@ mod tests {
             "a"
         ));
     }
+
+    mod whatever_a_child_sends {
+        use proptest::prelude::*;
+
+        use super::*;
+
+        const FIELDS: &[&str] = &[
+            "key",
+            "value",
+            "dag_id",
+            "run_id",
+            "task_id",
+            "ti_id",
+            "map_index",
+            "offset",
+            "name",
+            "uri",
+            "state",
+            "end_date",
+            "reschedule_date",
+            "logical_date",
+            "logical_dates",
+            "tasks",
+            "rendered_fields",
+            "conf",
+            "reset_dag_run",
+            "limit",
+            "alias_name",
+            "next_method",
+            "classpath",
+            "options",
+            "subject",
+            "conn_id",
+        ];
+
+        fn any_value() -> impl Strategy<Value = Value> {
+            prop_oneof![
+                Just(Value::Null),
+                any::<bool>().prop_map(Value::from),
+                any::<i64>().prop_map(Value::from),
+                any::<f64>().prop_map(Value::from),
+                ".{0,12}".prop_map(Value::from),
+                Just(json!("2026-01-01T00:00:00Z")),
+                Just(json!("-9999-99-99T99:99:99+99:99")),
+                Just(json!([["a", -1], null, {"b": [1]}])),
+                Just(json!({"a": {"b": null}})),
+            ]
+        }
+
+        proptest! {
+            #[test]
+            fn is_planned_or_refused(
+                kind in proptest::sample::select(ToSupervisor::KINDS),
+                fields in proptest::collection::vec((proptest::sample::select(FIELDS), any_value()), 0..12),
+            ) {
+                let mut body: serde_json::Map<String, Value> =
+                    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+                body.insert("type".to_owned(), kind.into());
+                if let Ok(message) = ToSupervisor::read(body) {
+                    prop_assert_eq!(message.kind(), kind);
+                    let _ = names_other_task(&message, "own");
+                    let _ = plan(message);
+                }
+            }
+        }
+    }
 }
