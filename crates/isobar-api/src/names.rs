@@ -8,7 +8,7 @@ const SHARED: &str = "shared";
 
 /// Where a request came in, and so what its plain names mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// `/api/v2`: plain names are the home team's, others carry their team.
     Everywhere,
     /// `/teams/{team}/api/v2`: everything is that team's, and plain.

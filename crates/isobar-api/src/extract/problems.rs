@@ -25,6 +25,7 @@ impl Problem {
 
     /// As an entry of `detail`.
     pub(crate) fn at(self, place: Vec<Value>, input: &Value) -> Value {
+        let place = Value::Array(place);
         let mut entry = json!({"type": self.kind, "loc": place, "msg": self.message, "input": input});
         if let Some(context) = self.context {
             entry["ctx"] = context;

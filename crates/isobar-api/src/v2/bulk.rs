@@ -213,7 +213,7 @@ impl Outcome {
     }
 
     /// That it was done; `sent` is for the audit record, without secrets.
-    pub(super) fn done(&mut self, kind: Kind, name: &str, scope: TeamScope, sent: Value) {
+    pub(super) fn done(&mut self, kind: Kind, name: &str, scope: TeamScope, sent: &Value) {
         self.success.entry(kind).or_default().push(name.to_owned());
         let (_, entities) = self.touched.entry(scope.team()).or_insert_with(|| (scope, Vec::new()));
         entities.push(json!({"action": kind.as_str(), "entities": [sent]}));

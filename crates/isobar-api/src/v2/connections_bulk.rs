@@ -87,7 +87,7 @@ async fn create(ask: &Ask, tx: &mut Tx, action: &bulk::Action<Body>, outcome: &m
             None => new_connection(&target.name, body),
         };
         write(ask, tx, target.scope, &connection).await?;
-        outcome.done(Kind::Create, &body.connection_id, target.scope, sent(ask, raw));
+        outcome.done(Kind::Create, &body.connection_id, target.scope, &sent(ask, raw));
     }
     Ok(())
 }
@@ -116,7 +116,7 @@ async fn update(ask: &Ask, tx: &mut Tx, action: &bulk::Action<Body>, outcome: &m
         }
         let connection = laid_over(old, body, &[], &ask.state.sensitive_names);
         write(ask, tx, target.scope, &connection).await?;
-        outcome.done(Kind::Update, &body.connection_id, target.scope, sent(ask, raw));
+        outcome.done(Kind::Update, &body.connection_id, target.scope, &sent(ask, raw));
     }
     Ok(())
 }
@@ -145,7 +145,7 @@ async fn delete(ask: &Ask, tx: &mut Tx, action: &bulk::Action<Body>, outcome: &m
     }
     for target in targets {
         connections::delete(tx, target.scope, &target.name).await?;
-        outcome.done(Kind::Delete, &target.written, target.scope, json!(target.name));
+        outcome.done(Kind::Delete, &target.written, target.scope, &json!(target.name));
     }
     Ok(())
 }

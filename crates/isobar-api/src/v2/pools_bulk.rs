@@ -3,7 +3,7 @@
 use axum::body::Bytes;
 use isobar_auth::{Action, Resource};
 use isobar_store::Tx;
-use isobar_store::pools::{self, DEFAULT_POOL, Pool};
+use isobar_store::pools::{self, DEFAULT_POOL};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -58,7 +58,7 @@ async fn create(
     action: &bulk::Action<Body>,
     outcome: &mut Outcome,
 ) -> Result<Vec<Target>, ApiError> {
-    let mut entities: Vec<(&Body, &Map<String, Value>, Target, Option<Pool>)> = Vec::new();
+    let mut entities: Vec<_> = Vec::new();
     let mut there = Vec::new();
     for entity in &action.entities {
         let Entity::Whole(body, raw) = entity else { continue };
@@ -90,7 +90,7 @@ async fn create(
                 pool => drop(pool?),
             },
         }
-        outcome.done(Kind::Create, &body.name, target.scope, Value::Object(raw.clone()));
+        outcome.done(Kind::Create, &body.name, target.scope, &Value::Object(raw.clone()));
         made.push(target);
     }
     Ok(made)
@@ -123,7 +123,7 @@ async fn update(ask: &Ask, tx: &mut Tx, action: &bulk::Action<Body>, outcome: &m
             check_whole(&in_order(raw))?;
         }
         change(tx, &target, &old, body.changes(), &action.mask).await?;
-        outcome.done(Kind::Update, &body.name, target.scope, Value::Object(raw.clone()));
+        outcome.done(Kind::Update, &body.name, target.scope, &Value::Object(raw.clone()));
     }
     Ok(())
 }
@@ -177,7 +177,7 @@ async fn delete(
     }
     for target in &targets {
         pools::delete(tx, target.scope, &target.name, Timestamp::now()).await?;
-        outcome.done(Kind::Delete, &target.written, target.scope, json!(target.name));
+        outcome.done(Kind::Delete, &target.written, target.scope, &json!(target.name));
     }
     Ok(targets)
 }

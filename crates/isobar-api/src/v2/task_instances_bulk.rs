@@ -104,7 +104,7 @@ async fn update(ask: &Ask, body: &Body, mask: &[String], clash: Clash, outcome: 
             Kind::Update,
             &name,
             scope,
-            &&json!({"task_id": task_id, "new_state": asked.state}),
+            &json!({"task_id": task_id, "new_state": asked.state}),
         );
     }
     Ok(())

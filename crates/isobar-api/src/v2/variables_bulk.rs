@@ -81,7 +81,7 @@ async fn create(ask: &Ask, tx: &mut Tx, action: &bulk::Action<Body>, outcome: &m
             description: body.description.clone(),
         };
         write(ask, tx, target.scope, &variable).await?;
-        outcome.done(Kind::Create, &body.key, target.scope, Value::Object(masked(raw)));
+        outcome.done(Kind::Create, &body.key, target.scope, &Value::Object(masked(raw)));
     }
     Ok(())
 }
@@ -113,7 +113,7 @@ async fn update(ask: &Ask, tx: &mut Tx, action: &bulk::Action<Body>, outcome: &m
             }
         };
         write(ask, tx, target.scope, &variable).await?;
-        outcome.done(Kind::Update, &body.key, target.scope, Value::Object(masked(raw)));
+        outcome.done(Kind::Update, &body.key, target.scope, &Value::Object(masked(raw)));
     }
     Ok(())
 }
@@ -142,7 +142,7 @@ async fn delete(ask: &Ask, tx: &mut Tx, action: &bulk::Action<Body>, outcome: &m
     }
     for target in targets {
         variables::delete(tx, target.scope, &target.name).await?;
-        outcome.done(Kind::Delete, &target.written, target.scope, json!(target.name));
+        outcome.done(Kind::Delete, &target.written, target.scope, &json!(target.name));
     }
     Ok(())
 }
