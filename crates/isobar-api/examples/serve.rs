@@ -3,7 +3,6 @@
 //! `cargo run -p isobar-api --example serve -- PORT FOLDER [DAGS.json] [--teams]`
 
 #[path = "../tests/support/mod.rs"]
-#[expect(dead_code, reason = "shared with the tests")]
 mod support;
 
 use std::path::PathBuf;

@@ -1,5 +1,7 @@
 //! What a caller may not read is answered exactly as what does not exist (invariant 9), and nobody is answered nothing.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
+
 mod client;
 mod support;
 

@@ -1,5 +1,7 @@
 //! Paging by position, logs, sources and waiting.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
+
 mod client;
 mod support;
 mod worker;

@@ -1,5 +1,7 @@
 //! The Task Execution API over HTTP: tokens, versions, and that a foreign token opens nothing.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
+
 mod client;
 mod support;
 mod worker;
@@ -9,7 +11,6 @@ use axum::http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use isobar_auth::TaskTokenScope;
 use isobar_wire::execution::TaskIdentity;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use support::World;
 use tower::ServiceExt;

@@ -1,5 +1,7 @@
 //! What the benchmark does: list, unpause, trigger, read runs and tasks.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
+
 mod client;
 mod support;
 

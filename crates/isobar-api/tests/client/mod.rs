@@ -1,5 +1,12 @@
 //! A client that talks to the router without a network.
 
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test file uses its part; a test ends where something fails"
+)]
+
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
@@ -19,7 +26,6 @@ pub struct Got {
     pub body: Vec<u8>,
 }
 
-#[expect(dead_code, reason = "each test file uses its part")]
 impl Got {
     pub fn json(&self, expected: StatusCode) -> Value {
         let text = String::from_utf8_lossy(&self.body);
@@ -36,7 +42,6 @@ impl Got {
     }
 }
 
-#[expect(dead_code, reason = "each test file uses its part")]
 impl Client {
     pub fn anonymous(world: &World) -> Self {
         Self {

@@ -1,5 +1,12 @@
 //! A whole API over a real store, with the Dags of `data/rest_dags.json` (serialized by Airflow 3.3.2 itself).
 
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test file uses its part; a test ends where something fails"
+)]
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -1,5 +1,12 @@
 //! A scheduler in one function: a queued task, as a worker would get it.
 
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test file uses its part; a test ends where something fails"
+)]
+
 use std::time::Duration;
 
 use isobar_model::{RunKey, RunType, TaskKey, TeamName};

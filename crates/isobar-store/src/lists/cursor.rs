@@ -87,7 +87,7 @@ impl Cursor {
         let keys = values
             .into_iter()
             .zip(&order.keys)
-            .map(|(value, (_, kind, _))| key_of(value, *kind))
+            .map(|(value, (_, kind, _))| key_of(&value, *kind))
             .collect::<Result<_, _>>()?;
         Ok(Self { keys, backwards })
     }
@@ -104,7 +104,6 @@ impl Cursor {
                     Kind::Int => Val::Int(row.maybe_int(&column)?),
                     Kind::Text => Val::Text(row.maybe_text(&column)?),
                     Kind::Real => Val::Real(row.real(&column)?),
-                    Kind::Flag => Val::Bool(Some(row.flag(&column)?)),
                     Kind::Uuid => Val::Uuid(row.maybe_uuid(&column)?),
                 })
             })
@@ -154,12 +153,11 @@ fn is_null(key: &Val) -> bool {
     )
 }
 
-fn key_of(value: Value, kind: Kind) -> Result<Val, BadCursor> {
+fn key_of(value: &Value, kind: Kind) -> Result<Val, BadCursor> {
     let null = value.is_null();
     let read = match kind {
         Kind::Int => Val::Int(value.as_i64()),
         Kind::Real => Val::Real(value.as_f64()),
-        Kind::Flag => Val::Bool(value.as_bool()),
         Kind::Text => Val::Text(value.as_str().map(str::to_owned)),
         Kind::Uuid => Val::Uuid(value.as_str().and_then(|text| text.parse::<Uuid>().ok())),
     };

@@ -6,7 +6,6 @@ pub(crate) enum Kind {
     Text,
     Int,
     Real,
-    Flag,
     Uuid,
 }
 

@@ -370,7 +370,7 @@ pub async fn of_task(
     select.equal("t.run_id", run_id);
     select.equal("t.task_id", task_id);
     select.equal_if("t.map_index", map_index);
-    let mut rows = read_all(select.all(tx, " ORDER BY t.map_index").await?)?;
+    let mut rows = read_all(&select.all(tx, " ORDER BY t.map_index").await?)?;
     add_versions(tx, &read_scope, &mut rows).await?;
     Ok(rows)
 }
@@ -385,7 +385,7 @@ pub async fn by_ids(tx: &mut Tx, scope: TeamScope, ids: &[TiId]) -> Result<Vec<I
     for some in ids.chunks(500) {
         let mut select = Select::new(tx, &read_scope, "t.team_no", COLUMNS, FROM);
         select.among("t.id", Some(some.iter().copied()));
-        rows.extend(read_all(select.all(tx, "").await?)?);
+        rows.extend(read_all(&select.all(tx, "").await?)?);
     }
     let place: HashMap<TiId, usize> = ids.iter().enumerate().map(|(index, id)| (*id, index)).collect();
     rows.sort_by_key(|row| place.get(&row.id).copied());
@@ -413,7 +413,7 @@ pub async fn count_mapped(
     .map_or(Ok(0), |row| row.int("n"))
 }
 
-pub(crate) fn read_all(rows: Vec<Row>) -> Result<Vec<InstanceRow>, StoreError> {
+pub(crate) fn read_all(rows: &[Row]) -> Result<Vec<InstanceRow>, StoreError> {
     rows.iter().map(InstanceRow::read).collect()
 }
 
@@ -441,7 +441,9 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn the_instances_of_one_run_are_found_by_key() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&format!("sqlite://{}", folder.path().join("x.db").display())).await.unwrap();
+        let store = Store::open(&format!("sqlite://{}", folder.path().join("x.db").display()))
+            .await
+            .unwrap();
         let org = OrgScope::at_process_start();
         migrate::migrate(&store, &org).await.unwrap();
         let mut tx = store.read().await.unwrap();

@@ -49,7 +49,7 @@ pub async fn list(
         if present {
             select.and("(t.state <> 'up_for_retry' OR t.state IS NULL)");
         }
-        rows.extend(read_all(select.all(tx, " ORDER BY t.try_number").await?)?);
+        rows.extend(read_all(&select.all(tx, " ORDER BY t.try_number").await?)?);
     }
     add_versions(tx, &scope, &mut rows).await?;
     Ok(rows)
