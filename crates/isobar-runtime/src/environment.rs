@@ -19,6 +19,7 @@ mod team_python;
 mod variables;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -153,6 +154,9 @@ pub fn apply(spec: &EnvironmentSpec, progress: &mut dyn FnMut(&str)) -> Result<E
         source,
     };
     fs::create_dir_all(&spec.folder).map_err(failed)?;
+    for folder in [Some(&*spec.folder), spec.folder.parent()].into_iter().flatten() {
+        open_to_all(folder).map_err(failed)?;
+    }
     let making = Making::begin(&spec.folder, || {
         progress(&format!(
             "{}: waiting for another process that is making environments",
@@ -290,6 +294,16 @@ fn sweep(spec: &EnvironmentSpec, keep: &str, progress: &mut dyn FnMut(&str)) {
             }
         }
     }
+}
+
+/// Lets everybody read a folder or file of ours, whatever file mode mask Isobar was started with: the team's user must.
+fn open_to_all(path: &Path) -> std::io::Result<()> {
+    let mode = fs::metadata(path)?.permissions().mode();
+    let wanted = if path.is_dir() { 0o755 } else { 0o644 };
+    if mode & wanted == wanted {
+        return Ok(());
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(mode | wanted))
 }
 
 fn is_environment(entry: &std::io::Result<fs::DirEntry>) -> bool {

@@ -126,7 +126,8 @@ impl Work<'_> {
     }
 
     /// Runs one step, passing on what the installer says and keeping its last lines for an error.
-    fn run(&self, step: &str, mut command: Command, progress: &mut dyn FnMut(&str)) -> Result<(), EnvironmentError> {
+    fn run(&self, step: &str, command: Command, progress: &mut dyn FnMut(&str)) -> Result<(), EnvironmentError> {
+        let mut command = readable_by_all(&command);
         let failed = |output: String| EnvironmentError::Install {
             team: self.spec.team.clone(),
             step: step.to_owned(),
@@ -161,6 +162,23 @@ impl Work<'_> {
         }
         Err(failed(last.into_iter().collect::<Vec<_>>().join("\n")))
     }
+}
+
+/// The same command under a mask that lets everybody read what it makes: the team's user must, whatever mask Isobar
+/// was started with. Nothing secret lies in an environment.
+fn readable_by_all(command: &Command) -> Command {
+    let mut masked = Command::new("/bin/sh");
+    masked
+        .args(["-c", "umask 022; exec \"$0\" \"$@\""])
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => masked.env(name, value),
+            None => masked.env_remove(name),
+        };
+    }
+    masked
 }
 
 fn hint_for(output: &str) -> String {

@@ -80,6 +80,17 @@ pub fn team_python(
     let agents = config.home.join("agent");
     let agent = std::fs::create_dir_all(&agents)
         .and_then(|()| install_agent(&agents))
+        .and_then(|agent| {
+            let package = agent.join("isobar_agent");
+            let folders = [agents.clone(), agent.clone(), package.clone()];
+            let files = std::fs::read_dir(package)?.map(|entry| Ok(entry?.path()));
+            folders
+                .into_iter()
+                .map(Ok)
+                .chain(files)
+                .try_for_each(|path: io::Result<_>| super::open_to_all(&path?))?;
+            Ok(agent)
+        })
         .map_err(|source| TeamPythonError::Agent { path: agents, source })?;
 
     let mut read = environment.read.clone();

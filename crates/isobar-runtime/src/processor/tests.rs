@@ -505,6 +505,7 @@ async fn a_thousand_files() {
 #[ignore = "installs Airflow from a package index, and needs root"]
 async fn a_team_with_a_user_and_an_environment_of_its_own() {
     use crate::environment::{EnvironmentSpec, apply};
+    use nix::sys::stat::{Mode, umask};
     use std::os::unix::fs::PermissionsExt;
 
     let root = tempfile::tempdir().unwrap();
@@ -522,11 +523,16 @@ async fn a_team_with_a_user_and_an_environment_of_its_own() {
     fs::write(home.join("dags/d.py"), text).unwrap();
     let (number, team) = (TeamId(3), config.teams[0].clone());
     let spec = EnvironmentSpec::from_config(&config, &team, number, 60_000).unwrap();
+    // However careful whoever starts it is with files.
+    let careless = umask(Mode::from_bits_truncate(0o077));
+    fs::create_dir(&config.home).unwrap();
+    fs::set_permissions(&config.home, fs::Permissions::from_mode(0o711)).unwrap();
     apply(&spec, &mut |_| ()).unwrap_or_else(|error| panic!("{error}"));
     crate::sandbox::make_write_folders(&team, spec.runs_as).unwrap();
     let begun = Instant::now();
     let made = team_python(&config, &team, number, 60_000, &crate::sandbox::tests::launcher());
     let made = made.unwrap_or_else(|error| panic!("{error}"));
+    umask(careless);
     println!("put together in {:?}", begun.elapsed());
     let zygote = Zygote::start(&made.python)
         .await

@@ -111,18 +111,33 @@ fn resolved(paths: Vec<PathBuf>) -> Vec<PathBuf> {
         .collect()
 }
 
-/// A folder of ours on the way to the team's: others may pass, not list. Its missing parents are made likewise.
+/// A folder of ours on the way to the team's, and its missing parents: others may pass, whatever file mode mask we run
+/// under.
 fn make_passable(team: &str, folder: &Path) -> Result<(), SandboxError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o711)
-        .create(folder)
-        .map_err(failed(team, folder))?;
-    let mode = fs::metadata(folder).map_err(failed(team, folder))?.permissions().mode();
-    if mode & 0o111 != 0o111 {
-        fs::set_permissions(folder, fs::Permissions::from_mode(mode | 0o111)).map_err(failed(team, folder))?;
+    make_folders(team, folder, 0o711)?;
+    for folder in [Some(folder), folder.parent()].into_iter().flatten() {
+        let mode = fs::metadata(folder).map_err(failed(team, folder))?.permissions().mode();
+        if mode & 0o111 != 0o111 {
+            fs::set_permissions(folder, fs::Permissions::from_mode(mode | 0o111)).map_err(failed(team, folder))?;
+        }
     }
     Ok(())
+}
+
+/// Makes a folder with its missing parents, all with exactly this mode.
+fn make_folders(team: &str, folder: &Path, mode: u32) -> Result<(), SandboxError> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = folder.parent() {
+        make_folders(team, parent, mode)?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(folder) {
+        Ok(()) => fs::set_permissions(folder, fs::Permissions::from_mode(mode)).map_err(failed(team, folder)),
+        // Another process was faster.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(failed(team, folder)(error)),
+    }
 }
 
 fn make_private(team: &str, folder: &Path, user: Option<OsUser>) -> Result<(), SandboxError> {
@@ -142,7 +157,7 @@ fn make_private(team: &str, folder: &Path, user: Option<OsUser>) -> Result<(), S
 
 fn make_writable(team: &str, folder: &Path, user: Option<OsUser>) -> Result<(), SandboxError> {
     let new = !folder.exists();
-    fs::create_dir_all(folder).map_err(failed(team, folder))?;
+    make_folders(team, folder, 0o755)?;
     let Some(user) = user else { return Ok(()) };
     let found = fs::metadata(folder).map_err(failed(team, folder))?;
     let empty = || fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
