@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use isobar_engine::admission::{
-    Candidate, Command, DagLimits, Event, ExecutorKey, ExecutorSlots, PoolKey, PoolLimits, TeamShare,
+    Candidate, DagLimits, Event, ExecutorKey, ExecutorSlots, PoolKey, PoolLimits, TeamShare,
 };
 use isobar_engine::graph::TaskNo;
 use isobar_model::{TaskKey, TaskState, TeamId};
@@ -142,14 +142,14 @@ impl Pass<'_> {
             });
         }
         self.memory.pools = pools.into_iter().map(|pool| (pool.team, pool.name)).collect();
-        self.admission.push(Event::Pools(limits));
+        self.admission.limits(Event::Pools(limits));
         Ok(())
     }
 
     /// Tells admission that a pool may have gone.
     pub(crate) async fn reload_pool(&mut self, team: TeamId, name: &str) -> Result<(), StoreError> {
         if pools::get(self.tx, self.setting.org.team(team), name).await?.is_none() {
-            self.admission.push(Event::PoolsDeleted(vec![PoolKey {
+            self.admission.limits(Event::PoolsDeleted(vec![PoolKey {
                 owner: (team != TeamId::SHARED).then_some(team),
                 name: name.to_owned(),
             }]));
@@ -159,24 +159,18 @@ impl Pass<'_> {
 
     /// Lets admission choose, and plans what it chose.
     pub(crate) fn admit(&mut self) {
-        let mut commands = Vec::new();
-        for event in std::mem::take(&mut self.admission) {
-            self.memory.admission.step(event, &mut commands);
-        }
-        for Command::Queue(candidates) in commands {
-            for candidate in candidates {
-                let run = RunRef {
-                    team: candidate.key.dag.team,
-                    key: isobar_model::RunKey {
-                        dag_id: candidate.key.dag.dag_id.clone(),
-                        run_id: candidate.key.run_id.clone(),
-                    },
-                };
-                if self.memory.runs.contains_key(&run) {
-                    self.plan(&run).queue.push(QueueTask {
-                        key: candidate.key.task,
-                    });
-                }
+        for candidate in self.admission.tell(&mut self.memory.admission) {
+            let run = RunRef {
+                team: candidate.key.dag.team,
+                key: isobar_model::RunKey {
+                    dag_id: candidate.key.dag.dag_id.clone(),
+                    run_id: candidate.key.run_id.clone(),
+                },
+            };
+            if self.memory.runs.contains_key(&run) {
+                self.plan(&run).queue.push(QueueTask {
+                    key: candidate.key.task,
+                });
             }
         }
     }

@@ -213,7 +213,7 @@ impl Pass<'_> {
                 if let Some(dag) = self.memory.dags.get_mut(key) {
                     dag.row.is_paused = true;
                     let limits = crate::admitting::limits(&dag.row);
-                    self.admission.push(AdmissionEvent::Dags(vec![limits]));
+                    self.admission.limits(AdmissionEvent::Dags(vec![limits]));
                 }
                 self.dag_changed(key, false).await
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use isobar_engine::admission::{DagKey, Event as AdmissionEvent};
+use isobar_engine::admission::DagKey;
 use isobar_engine::planner::{Changes, Event, Instance, MapLength, SkipChoice};
 use isobar_model::{TaskId, TaskKey, TaskState, from_micros};
 use isobar_store::StoreError;
@@ -92,7 +92,6 @@ impl Pass<'_> {
             choices: change.choices.iter().map(choice).collect(),
             ..Changes::default()
         };
-        let mut ready = Vec::new();
         for changed in &change.instances {
             let key = changed.key();
             if changed.state != Some(TaskState::Queued)
@@ -103,14 +102,13 @@ impl Pass<'_> {
                 held.ended = true;
             }
             if changed.state == Some(TaskState::Scheduled) {
-                ready.extend(self.offer(run, &key));
+                if let Some(candidate) = self.offer(run, &key) {
+                    self.admission.ready(candidate);
+                }
             } else {
                 self.tell_admission(run, &key, changed.state);
             }
             changes.instances.push(instance(changed));
-        }
-        if !ready.is_empty() {
-            self.admission.push(AdmissionEvent::Ready(ready));
         }
         if changes
             .instances

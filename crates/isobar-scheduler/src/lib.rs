@@ -15,6 +15,7 @@ mod holder;
 mod load;
 mod losses;
 mod memory;
+mod news;
 mod pass;
 mod planning;
 mod requests;

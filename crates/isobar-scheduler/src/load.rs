@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use isobar_engine::admission::{DagKey, Event as AdmissionEvent, Holder};
+use isobar_engine::admission::{DagKey, Event as AdmissionEvent};
 use isobar_engine::dagplan;
 use isobar_engine::planner::{
     Event, Instance, MapLength, PastFacts, Planner, PreviousRun, PreviousTask, RunSnapshot, initial_instances,
@@ -39,7 +39,9 @@ pub(crate) async fn everything(
     let mut tx = store.begin().await?;
     let now = Timestamp::now();
     let mut pass = Pass::new(memory, setting, &mut tx, now);
-    pass.admission.extend(standing(setting));
+    for limits in standing(setting) {
+        pass.admission.limits(limits);
+    }
     pass.load_pools().await?;
     let runs = loading::active_runs(pass.tx, &setting.org).await?;
     let dags = loading::dags(pass.tx, &setting.org).await?;
@@ -52,7 +54,7 @@ pub(crate) async fn everything(
             continue;
         }
         let version = pass.version(row.team, row.current_version_id).await?;
-        pass.admission.push(AdmissionEvent::Dags(vec![limits(&row)]));
+        pass.admission.limits(AdmissionEvent::Dags(vec![limits(&row)]));
         pass.memory.dags.insert(
             key,
             LiveDag {
@@ -123,7 +125,7 @@ impl Pass<'_> {
             return Ok(());
         };
         let version = self.version(key.team, row.current_version_id).await?;
-        self.admission.push(AdmissionEvent::Dags(vec![limits(&row)]));
+        self.admission.limits(AdmissionEvent::Dags(vec![limits(&row)]));
         let Some(live) = self.memory.dags.get_mut(key) else {
             self.memory.dags.insert(
                 key.clone(),
@@ -194,8 +196,9 @@ impl Pass<'_> {
     pub(crate) async fn load_run(&mut self, run: &RunRef) -> Result<(), StoreError> {
         if let Some(old) = self.memory.forget_run(run) {
             self.plans.remove(run);
-            let known = old.admitted.into_iter().map(|task| run.instance(task)).collect();
-            self.admission.push(AdmissionEvent::Removed(known));
+            for task in old.admitted {
+                self.admission.removed(run.instance(task));
+            }
         }
         let scope = self.setting.org.team(run.team);
         match runs::get(self.tx, scope, &run.key).await? {
@@ -321,7 +324,6 @@ impl Pass<'_> {
     }
 
     fn tell_admission_all(&mut self, run: &RunRef, instances: &[TaskInstance]) {
-        let (mut ready, mut holding) = (Vec::new(), Vec::new());
         for ti in instances {
             let Some(state) = ti.state.filter(|state| stays_known(*state)) else {
                 continue;
@@ -330,16 +332,10 @@ impl Pass<'_> {
                 continue;
             };
             if state == TaskState::Scheduled {
-                ready.push(candidate);
+                self.admission.ready(candidate);
             } else {
-                holding.push(Holder { candidate, state });
+                self.admission.holding(candidate, state);
             }
-        }
-        if !holding.is_empty() {
-            self.admission.push(AdmissionEvent::Holding(holding));
-        }
-        if !ready.is_empty() {
-            self.admission.push(AdmissionEvent::Ready(ready));
         }
     }
 

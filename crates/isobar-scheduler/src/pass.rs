@@ -14,6 +14,7 @@ use isobar_wire::execution::TaskIdentity;
 use jiff::Timestamp;
 
 use crate::memory::{Memory, RunRef};
+use crate::news::News;
 use crate::setting::Setting;
 use crate::timers::Timed;
 
@@ -28,8 +29,8 @@ pub(crate) struct Pass<'a> {
     pub now: Timestamp,
     pub plans: BTreeMap<RunRef, PlannedRun>,
     pub dag_commands: VecDeque<(DagKey, dagplan::Command)>,
-    /// For admission, in order.
-    pub admission: Vec<admission::Event>,
+    /// For admission.
+    pub admission: News,
     /// Runs whose following run may ask about them.
     pub past: BTreeSet<RunRef>,
     /// Runs that end in this pass, whose Dag may have a callback.
@@ -86,7 +87,7 @@ impl<'a> Pass<'a> {
             now,
             plans: BTreeMap::new(),
             dag_commands: VecDeque::new(),
-            admission: Vec::new(),
+            admission: News::default(),
             past: BTreeSet::new(),
             ended: Vec::new(),
             failed_dags: BTreeSet::new(),
@@ -190,10 +191,7 @@ impl<'a> Pass<'a> {
             if !state.is_some_and(crate::admitting::stays_known) {
                 live.admitted.remove(task);
             }
-            self.admission.push(admission::Event::StateChanged(vec![(
-                run.instance(task.clone()),
-                state,
-            )]));
+            self.admission.state(run.instance(task.clone()), state);
         }
     }
 }

@@ -1,6 +1,5 @@
 //! From a planner's commands to what is written of its run.
 
-use isobar_engine::admission::Event as AdmissionEvent;
 use isobar_engine::planner::{Command, Event, RunEnd, WhyEnded};
 use isobar_model::{RunState, TaskKey, TaskState};
 use isobar_store::transitions::{Decided, NewCallback, Placeholder, ReadyTask, RunUpdate};
@@ -24,7 +23,6 @@ impl Pass<'_> {
 
     /// Plans what a planner commands.
     pub(crate) fn carry_out(&mut self, run: &RunRef, commands: Vec<Command>) {
-        let mut ready = Vec::new();
         for command in commands {
             match command {
                 Command::Create(new) => {
@@ -40,7 +38,6 @@ impl Pass<'_> {
                 }
                 Command::SetState { key, from, to, why } => {
                     tracing::debug!(run = %run.key.run_id, task = %key.task_id, ?to, ?why, "decided");
-                    ready.retain(|candidate: &isobar_engine::admission::Candidate| candidate.key.task != key);
                     self.decide(run, key, from.0, to, false);
                 }
                 Command::SucceedAtOnce { key, from, .. } => {
@@ -59,7 +56,7 @@ impl Pass<'_> {
                         next_try: try_number != from.1,
                     });
                     match self.offer(run, &key) {
-                        Some(candidate) => ready.push(candidate),
+                        Some(candidate) => self.admission.ready(candidate),
                         // Its executor does not exist: it cannot ever run.
                         None => self.decide(run, key, Some(TaskState::Scheduled), Some(TaskState::Failed), false),
                     }
@@ -67,9 +64,6 @@ impl Pass<'_> {
                 Command::WakeAt(at) => self.memory.timers.wish(Timed::Run(run.clone()), at),
                 Command::FinishRun(end) => self.finish_run(run, &end),
             }
-        }
-        if !ready.is_empty() {
-            self.admission.push(AdmissionEvent::Ready(ready));
         }
     }
 
