@@ -185,7 +185,11 @@ fn same_but_for_names(template: &str, method: &str, one: &Answer, other: &Answer
     assert_eq!(a, b, "{method} {template} tells bravo's from made-up");
 }
 
+/// A refusal may echo the id that was asked for; what it says beyond that is compared with a made-up id's.
 fn nothing_of_bravo(what: &str, answer: &Answer) {
+    if answer.status >= 400 {
+        return;
+    }
     let text = answer.body.to_string();
     for telltale in [
         "of bravo",
