@@ -74,17 +74,17 @@ impl Work<'_> {
         };
         let mut venv = start(&["venv", "--quiet", "--no-project", "--python"]);
         venv.arg(&interpreter.path).arg(self.folder);
-        self.run("making the virtual environment", venv, progress)?;
+        self.run("making the virtual environment", &venv, progress)?;
         let mut install = start(&["pip", "install", "--compile-bytecode", "--python"]);
         install.arg(self.python());
         self.add_requirements(&mut install)?;
-        self.run("installing the requirements with uv", install, progress)
+        self.run("installing the requirements with uv", &install, progress)
     }
 
     fn with_pip(&self, interpreter: &Interpreter, progress: &mut dyn FnMut(&str)) -> Result<(), EnvironmentError> {
         let mut venv = Command::new(&interpreter.path);
         venv.args(["-I", "-m", "venv"]).arg(self.folder);
-        self.run("making the virtual environment", venv, progress)?;
+        self.run("making the virtual environment", &venv, progress)?;
         let mut install = Command::new(self.python());
         install.args([
             "-I",
@@ -96,7 +96,7 @@ impl Work<'_> {
             "--compile",
         ]);
         self.add_requirements(&mut install)?;
-        self.run("installing the requirements with pip", install, progress)
+        self.run("installing the requirements with pip", &install, progress)
     }
 
     fn python(&self) -> PathBuf {
@@ -126,8 +126,8 @@ impl Work<'_> {
     }
 
     /// Runs one step, passing on what the installer says and keeping its last lines for an error.
-    fn run(&self, step: &str, command: Command, progress: &mut dyn FnMut(&str)) -> Result<(), EnvironmentError> {
-        let mut command = readable_by_all(&command);
+    fn run(&self, step: &str, command: &Command, progress: &mut dyn FnMut(&str)) -> Result<(), EnvironmentError> {
+        let mut command = readable_by_all(command);
         let failed = |output: String| EnvironmentError::Install {
             team: self.spec.team.clone(),
             step: step.to_owned(),
