@@ -46,3 +46,14 @@ def isobar_sample_taskflow():
 
 
 isobar_sample_taskflow()
+
+# Each kind of schedule: which classes a value does not belong to is remembered by its type.
+for name, schedule in {
+    "none": None,
+    "preset": "@daily",
+    "delta": timedelta(hours=1),
+    "asset": Asset("isobar-sample://asset"),
+    "assets": Asset("isobar-sample://asset") & Asset("isobar-sample://other"),
+}.items():
+    with DAG(f"isobar_sample_{name}", schedule=schedule, start_date=datetime(2024, 1, 1), catchup=False):
+        EmptyOperator(task_id="only")
