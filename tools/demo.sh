@@ -18,5 +18,13 @@ mkdir -p "$ISOBAR_HOME"
 command -v python3 >/dev/null || { echo "demo: python3 is missing; hint: apt-get install python3 python3-venv" >&2; exit 1; }
 echo "==> making the teams' environments (the first time takes a few minutes)"
 "$binary" --config "$rocket/isobar.toml" teams apply
-echo "==> starting Isobar; Ctrl-C stops it"
+cat <<TEXT
+==> starting Isobar on http://localhost:$ISOBAR__SERVER__PORT (Ctrl-C stops it); the password of all of them is: rocket
+      dora  user of data-engineering
+      ana   op of analytics
+      sam   op of data-science
+      erin  an engineer: op of data-engineering, viewer of the other two
+      olga  admin of the organisation
+    All Dags have run within some minutes of the first start; the page shows it.
+TEXT
 exec "$binary" --config "$rocket/isobar.toml" standalone
