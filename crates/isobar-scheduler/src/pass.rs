@@ -9,7 +9,7 @@ use isobar_engine::planner::RunEnd;
 use isobar_model::TaskKey;
 use isobar_store::leases::Lease;
 use isobar_store::transitions::{PlanOutcome, PlannedRun, QueuedTask, commit_plans};
-use isobar_store::{Store, StoreError, Tx, events};
+use isobar_store::{Store, StoreError, Tx, events, loading};
 use isobar_wire::execution::TaskIdentity;
 use jiff::Timestamp;
 
@@ -116,7 +116,11 @@ impl<'a> Pass<'a> {
 
     /// Loads runs that could not be written as planned, or are not known well enough.
     async fn load_stale(&mut self) -> Result<(), StoreError> {
-        for run in std::mem::take(&mut self.memory.stale) {
+        let stale = std::mem::take(&mut self.memory.stale);
+        let keys: Vec<_> = stale.iter().map(|run| (run.team, run.key.clone())).collect();
+        // Others who change such a run wait for this pass, so that a busy run is not loaded again and again.
+        loading::hold_runs(self.tx, &self.setting.org, &keys).await?;
+        for run in stale {
             self.load_run(&run).await?;
         }
         self.settle().await

@@ -10,11 +10,24 @@ use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::db::{Row, vals};
+use crate::db::{Dialect, Row, vals, values_list};
 use crate::events::{ChangedChoice, ChangedLength};
 use crate::runs::Run;
 use crate::task_instances::TaskInstance;
 use crate::{StoreError, Tx};
+
+// Hot statements. SQLite uses a partial index only where its condition stands word for word, and prefers an index that
+// sorts, hence `id + 0`; the test below holds the plans.
+
+/// The longer list is that of the index `task_instance_active`.
+const HELD: &str = "SELECT * FROM task_instance WHERE state IN ('scheduled', 'queued', 'running', 'restarting', \
+     'up_for_retry', 'up_for_reschedule', 'deferred', 'awaiting_input') AND state IN ('running', 'queued', 'restarting')";
+const ACTIVE: &str = "SELECT * FROM dag_run WHERE state IN ('queued', 'running') ORDER BY team_no, id + 0";
+const ACTIVE_OF: &str = "SELECT * FROM dag_run WHERE team_no = $1 AND dag_id = $2 AND state IN ('queued', 'running') \
+     ORDER BY id + 0";
+const RESCHEDULED: &str = "SELECT id, (SELECT max(reschedule_date) FROM task_reschedule AS r WHERE r.team_no = t.team_no \
+     AND r.ti_id = t.id) AS due FROM task_instance AS t WHERE t.team_no = $1 AND t.dag_id = $2 AND t.run_id = $3 \
+     AND t.state = 'up_for_reschedule'";
 
 /// A Dag's row, as far as scheduling goes.
 #[derive(Clone, Debug, PartialEq)]
@@ -138,13 +151,46 @@ pub async fn version(tx: &mut Tx, scope: TeamScope, id: Uuid) -> Result<Option<V
 /// # Errors
 /// The database failed.
 pub async fn active_runs(tx: &mut Tx, _scope: &OrgScope) -> Result<Vec<Run>, StoreError> {
-    let rows = tx
-        .rows(
-            "SELECT * FROM dag_run WHERE state IN ('queued', 'running') ORDER BY team_no, id",
-            vals![],
-        )
-        .await?;
+    let rows = tx.rows(ACTIVE, vals![]).await?;
     rows.iter().map(Run::from_row).collect()
+}
+
+/// Locks runs until this unit ends, so that what is planned from them now can be written. On SQLite the unit is alone anyway.
+/// Where the database refuses (a deadlock), they are not locked, and a plan may find that its run moved.
+///
+/// # Errors
+/// The database failed.
+pub async fn hold_runs(tx: &mut Tx, _scope: &OrgScope, runs: &[(TeamId, RunKey)]) -> Result<(), StoreError> {
+    if tx.dialect() == Dialect::Sqlite || runs.is_empty() {
+        return Ok(());
+    }
+    let mut ordered = runs.to_vec();
+    ordered.sort();
+    for chunk in ordered.chunks(500) {
+        let rows = chunk
+            .iter()
+            .map(|(team, run)| vals![*team, &run.dag_id, &run.run_id])
+            .collect();
+        let (list, values) = values_list(1, rows);
+        tx.mark().await?;
+        let locked = tx
+            .rows(
+                &format!(
+                    "SELECT 1 AS one FROM dag_run WHERE (team_no, dag_id, run_id) IN (VALUES {list}) \
+                     ORDER BY team_no, dag_id, run_id FOR UPDATE"
+                ),
+                values,
+            )
+            .await;
+        match locked {
+            Ok(_) => tx.keep_mark().await?,
+            Err(error) => {
+                tracing::debug!(%error, "runs could not be locked");
+                tx.back_to_mark().await?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// One Dag's runs that are queued or running.
@@ -152,12 +198,7 @@ pub async fn active_runs(tx: &mut Tx, _scope: &OrgScope) -> Result<Vec<Run>, Sto
 /// # Errors
 /// The database failed.
 pub async fn active_runs_of(tx: &mut Tx, scope: TeamScope, dag_id: &DagId) -> Result<Vec<Run>, StoreError> {
-    let rows = tx
-        .rows(
-            "SELECT * FROM dag_run WHERE team_no = $1 AND dag_id = $2 AND state IN ('queued', 'running') ORDER BY id",
-            vals![scope.team(), dag_id],
-        )
-        .await?;
+    let rows = tx.rows(ACTIVE_OF, vals![scope.team(), dag_id]).await?;
     rows.iter().map(Run::from_row).collect()
 }
 
@@ -184,16 +225,10 @@ pub async fn run_contents(tx: &mut Tx, scope: TeamScope, run: &RunKey) -> Result
     let instances = crate::task_instances::of_run(tx, scope, run).await?;
     let key = || vals![scope.team(), &run.dag_id, &run.run_id];
     let mut reschedules = HashMap::new();
-    for row in tx
-        .rows(
-            "SELECT r.ti_id, max(r.reschedule_date) AS due FROM task_instance t JOIN task_reschedule r \
-             ON r.team_no = t.team_no AND r.ti_id = t.id WHERE t.team_no = $1 AND t.dag_id = $2 AND t.run_id = $3 \
-             AND t.state = 'up_for_reschedule' GROUP BY r.ti_id",
-            key(),
-        )
-        .await?
-    {
-        reschedules.insert(row.uuid("ti_id")?, row.time("due")?);
+    for row in tx.rows(RESCHEDULED, key()).await? {
+        if let Some(due) = row.maybe_time("due")? {
+            reschedules.insert(row.uuid("id")?, due);
+        }
     }
     let lengths = tx
         .rows(
@@ -514,13 +549,7 @@ pub async fn consume_assets(tx: &mut Tx, scope: TeamScope, run: &RunKey, until: 
 /// # Errors
 /// The database failed.
 pub async fn held_instances(tx: &mut Tx, _scope: &OrgScope) -> Result<Vec<TaskInstance>, StoreError> {
-    let rows = tx
-        .rows(
-            "SELECT * FROM task_instance WHERE state IN ('running', 'queued', 'restarting') \
-             ORDER BY team_no, dag_id, run_id, task_id, map_index",
-            vals![],
-        )
-        .await?;
+    let rows = tx.rows(HELD, vals![]).await?;
     rows.iter().map(TaskInstance::from_row).collect()
 }
 
@@ -574,4 +603,34 @@ pub async fn answer_request(tx: &mut Tx, _scope: &OrgScope, id: Uuid, answer: &V
     .await?;
     tx.wake(Wake::Definitions);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Store, migrate};
+
+    #[tokio::test]
+    async fn no_hot_statement_scans_what_has_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("isobar.db").display());
+        let store = Store::open(&url).await.unwrap();
+        migrate::migrate(&store, &OrgScope::at_process_start()).await.unwrap();
+        let mut tx = store.read().await.unwrap();
+        for (statement, index) in [
+            (HELD, "task_instance_active"),
+            (ACTIVE, "dag_run_active"),
+            (ACTIVE_OF, "dag_run_active"),
+            (
+                RESCHEDULED,
+                "sqlite_autoindex_task_instance_1 (team_no=? AND dag_id=? AND run_id=?)",
+            ),
+        ] {
+            let values = vals!["x", "x", "x"];
+            let used = values.into_iter().take(statement.matches('$').count()).collect();
+            let plan = tx.rows(&format!("EXPLAIN QUERY PLAN {statement}"), used).await.unwrap();
+            let plan: Vec<String> = plan.iter().map(|row| row.text("detail").unwrap()).collect();
+            assert!(plan[0].contains(index), "{statement}: {plan:?}");
+        }
+    }
 }

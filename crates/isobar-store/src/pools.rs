@@ -193,36 +193,6 @@ pub async fn declare(
     }
 }
 
-/// Slots in use per pool of the team.
-///
-/// # Errors
-/// The database failed.
-pub async fn in_use(tx: &mut Tx, scope: TeamScope) -> Result<Vec<(String, PoolUse)>, StoreError> {
-    let rows = tx
-        .rows(
-            "SELECT pool, state, CAST(sum(pool_slots) AS BIGINT) AS n FROM task_instance WHERE team_no = $1 \
-             AND state IN ('scheduled', 'queued', 'running', 'deferred') GROUP BY pool, state ORDER BY pool",
-            vals![scope.team()],
-        )
-        .await?;
-    let mut pools: Vec<(String, PoolUse)> = Vec::new();
-    for row in &rows {
-        let name = row.text("pool")?;
-        if pools.last().is_none_or(|(last, _)| *last != name) {
-            pools.push((name, PoolUse::default()));
-        }
-        let (_, slots) = pools.last_mut().expect("one was pushed");
-        let n = row.int("n")?;
-        match row.text("state")?.as_str() {
-            "running" => slots.running = n,
-            "queued" => slots.queued = n,
-            "scheduled" => slots.scheduled = n,
-            _ => slots.deferred = n,
-        }
-    }
-    Ok(pools)
-}
-
 async fn announce(tx: &mut Tx, scope: TeamScope, name: &str, now: Timestamp) -> Result<(), StoreError> {
     events::insert(
         tx,
