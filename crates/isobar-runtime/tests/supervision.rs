@@ -255,6 +255,22 @@ async fn a_cold_launch_runs_tasks_too() {
     assert_eq!(done.ended.reported, Some("success"), "{:#?}", done.log);
 }
 
+#[test]
+fn the_rehearsal_before_the_first_fork_works() {
+    let home = tempfile::tempdir().unwrap();
+    let spec = spec(home.path());
+    let script = "import sys; sys.path.insert(0, sys.argv[1])\nfrom isobar_agent import preload; preload.preload()";
+    let out = std::process::Command::new(&spec.python)
+        .args(["-c", script])
+        .arg(&spec.agent)
+        .env_clear()
+        .envs(spec.env)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success() && !said.contains("did not work"), "{said}");
+}
+
 #[tokio::test]
 async fn a_python_without_airflow_is_refused_with_a_reason() {
     let home = tempfile::tempdir().unwrap();
