@@ -130,18 +130,23 @@ def main():
     parser.add_argument("airflow")
     parser.add_argument("isobar")
     parser.add_argument("--only", help="cases whose path holds this")
+    parser.add_argument("--record", metavar="FILE", help="keep Airflow's answers, for `cargo test`: one case a line")
     parser.add_argument("--quiet", action="store_true", help="show differing cases only")
     parser.add_argument("--user", default="admin")
     parser.add_argument("--password", default="admin")
     asked = parser.parse_args()
     airflow, isobar = (Server(url, asked.user, asked.password) for url in (asked.airflow, asked.isobar))
     same = differ = 0
+    record = open(asked.record, "w") if asked.record else None
     for method, path, body, headers, free in cases():
         if asked.only and asked.only not in path:
             continue
         FREE.update(free)
         (status, theirs), (our_status, ours) = (server.send(method, path, body, headers) for server in (airflow, isobar))
         found = [] if status == our_status else [("status", status, our_status)]
+        if record:
+            case = {"method": method, "path": path, "body": body, "headers": headers, "free": list(free), "status": status, "answer": plain(theirs)}
+            record.write(json.dumps(case) + "\n")
         for place, one, other in differences(plain(theirs), plain(ours)):
             if not any(re.search(where, path) and re.fullmatch(what, place) for where, what, _ in ON_PURPOSE):
                 found.append((place, one, other))

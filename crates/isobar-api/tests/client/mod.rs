@@ -74,6 +74,34 @@ impl Client {
         }
     }
 
+    /// As [`Self::send`], a body that is a text sent as it is, with further headers; an empty `Authorization` sends none.
+    pub async fn send_raw(&self, method: Method, path: &str, body: &Value, headers: &Value) -> Got {
+        let mut request = Request::builder().method(method).uri(path);
+        let headers = headers.as_object().cloned().unwrap_or_default();
+        if let Some(token) = self.token.as_ref().filter(|_| !headers.contains_key("Authorization")) {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        if !headers.contains_key("Accept") {
+            request = request.header("accept", "application/json");
+        }
+        for (name, value) in &headers {
+            if let Some(value) = value.as_str().filter(|value| !value.is_empty()) {
+                request = request.header(name.as_str(), value);
+            }
+        }
+        let body = match body {
+            Value::Null => Body::empty(),
+            Value::String(text) => Body::from(text.clone()),
+            other => Body::from(other.to_string()),
+        };
+        let request = request.header("content-type", "application/json");
+        let response = self.router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+        Got {
+            status: response.status(),
+            body: response.into_body().collect().await.unwrap().to_bytes().to_vec(),
+        }
+    }
+
     pub async fn get(&self, path: &str) -> Got {
         self.send(Method::GET, path, None).await
     }

@@ -1,0 +1,202 @@
+//! Airflow's own answers, recorded by `tools/compare_rest.py --record`, asked of us again: status, values and order of keys.
+//!
+//! What differs by nature (ids, times, tokens) was made equal when recording and is made equal here in the same way.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
+
+mod client;
+mod support;
+
+use axum::http::{Method, StatusCode};
+use client::Client;
+use regex::Regex;
+use serde_json::{Map, Value, json};
+use support::World;
+
+const ANSWERS: &str = include_str!("data/airflow_answers.jsonl");
+
+/// Values that no two servers share; their kind is compared all the same. As FREE in the tool.
+const FREE: [&str; 25] = [
+    "file_token",
+    "last_parsed_time",
+    "last_parse_duration",
+    "last_parsed",
+    "created_at",
+    "updated_at",
+    "queued_at",
+    "timestamp",
+    "run_after",
+    "next_dagrun_run_after",
+    "fileloc",
+    "id",
+    "git_version",
+    "latest_scheduler_heartbeat",
+    "when",
+    "event_log_id",
+    "access_token",
+    "import_error_id",
+    "asset_id",
+    "next_cursor",
+    "previous_cursor",
+    "continuation_token",
+    "start_date",
+    "end_date",
+    "bundle_name",
+];
+
+/// Where the two differ on purpose: path of the request, place in the body. As ON_PURPOSE in the tool.
+const ON_PURPOSE: [(&str, &str); 6] = [
+    ("/monitor/health", ".*"),
+    (r"/eventLogs\?", r"\.total_entries"),
+    ("/version", r"\.git_version"),
+    (".*", ".*last_parse_duration"),
+    (".*", ".*next_dagrun_.*"),
+    (".*", ".*unixname"),
+];
+
+struct Plain {
+    uuid: Regex,
+    time: Regex,
+    log_id: Regex,
+    free: Vec<String>,
+}
+
+impl Plain {
+    fn new() -> Self {
+        let hex = "[0-9a-f]";
+        Self {
+            uuid: Regex::new(&format!("{hex}{{8}}-{hex}{{4}}-{hex}{{4}}-{hex}{{4}}-{hex}{{12}}")).unwrap(),
+            time: Regex::new(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)").unwrap(),
+            log_id: Regex::new(r"when you look for ID \w+").unwrap(),
+            free: FREE.iter().map(|name| (*name).to_owned()).collect(),
+        }
+    }
+
+    /// The value with everything that differs by nature made equal.
+    fn of(&self, value: &Value, name: &str) -> Value {
+        match value {
+            Value::Object(map) => Value::Object(
+                map.iter()
+                    .map(|(key, value)| (key.clone(), self.of(value, key)))
+                    .collect::<Map<_, _>>(),
+            ),
+            Value::Array(items) if name == "downstream_task_ids" => {
+                let mut sorted: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+                sorted.sort_unstable();
+                json!(sorted)
+            }
+            Value::Array(items) => items.iter().map(|item| self.of(item, name)).collect(),
+            Value::Null => Value::Null,
+            Value::Bool(_) if self.is_free(name) => "<bool>".into(),
+            Value::Number(_) if self.is_free(name) => "<number>".into(),
+            Value::String(_) if self.is_free(name) => "<str>".into(),
+            #[expect(clippy::cast_possible_truncation, reason = "whole numbers of the answers are small")]
+            Value::Number(number) => match number.as_f64() {
+                Some(real) if real.fract() == 0.0 && real.abs() < 9e15 => json!(real as i64),
+                _ => value.clone(),
+            },
+            Value::String(text) => {
+                let text = self.uuid.replace_all(text, "<uuid>");
+                let text = self.time.replace_all(&text, "<time>");
+                self.log_id
+                    .replace_all(&text, "when you look for ID <id>")
+                    .into_owned()
+                    .into()
+            }
+            Value::Bool(_) => value.clone(),
+        }
+    }
+
+    fn is_free(&self, name: &str) -> bool {
+        self.free.iter().any(|free| free == name)
+    }
+}
+
+fn differences(airflow: &Value, isobar: &Value, place: &str, found: &mut Vec<(String, String)>) {
+    match (airflow, isobar) {
+        (Value::Object(theirs), Value::Object(ours)) => {
+            let keys = |map: &Map<String, Value>| map.keys().cloned().collect::<Vec<_>>().join(" ");
+            if keys(theirs) != keys(ours) {
+                found.push((format!("{place} (keys)"), format!("{} | {}", keys(theirs), keys(ours))));
+            }
+            for (key, value) in theirs {
+                if let Some(other) = ours.get(key) {
+                    differences(value, other, &format!("{place}.{key}"), found);
+                }
+            }
+        }
+        (Value::Array(theirs), Value::Array(ours)) => {
+            if theirs.len() != ours.len() {
+                found.push((
+                    format!("{place} (length)"),
+                    format!("{} | {}", theirs.len(), ours.len()),
+                ));
+            }
+            for (index, (value, other)) in theirs.iter().zip(ours).enumerate() {
+                differences(value, other, &format!("{place}[{index}]"), found);
+            }
+        }
+        _ if airflow != isobar => found.push((place.to_owned(), format!("{airflow} | {isobar}"))),
+        _ => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_recorded_answer_of_airflow_is_ours_too() {
+    let folder = tempfile::tempdir().unwrap();
+    for world in World::on_each_database(folder.path(), false).await {
+        ask_again(&world).await;
+    }
+}
+
+/// Recorded on SQLite, which orders nulls first; PostgreSQL orders them last, under Airflow as here.
+const NULLS_FIRST: [&str; 2] = ["/variables?order_by=description", "/connections?order_by=-port"];
+
+async fn ask_again(world: &World) {
+    let nulls_last = world.state.store.dialect() == isobar_store::Dialect::Postgres;
+    let admin = Client::login(world, "admin").await;
+    let on_purpose: Vec<(Regex, Regex)> = ON_PURPOSE
+        .iter()
+        .map(|(path, place)| {
+            (
+                Regex::new(path).unwrap(),
+                Regex::new(&format!("^(?:{place})$")).unwrap(),
+            )
+        })
+        .collect();
+    let mut plain = Plain::new();
+    let mut wrong = Vec::new();
+    for line in ANSWERS.lines() {
+        let case: Value = serde_json::from_str(line).unwrap();
+        for name in case["free"].as_array().unwrap() {
+            plain.free.push(name.as_str().unwrap().to_owned());
+        }
+        let (method, path) = (case["method"].as_str().unwrap(), case["path"].as_str().unwrap());
+        let got = admin
+            .send_raw(method.parse::<Method>().unwrap(), path, &case["body"], &case["headers"])
+            .await;
+        let ours = match serde_json::from_slice::<Value>(&got.body) {
+            Ok(value) => value,
+            Err(_) if got.body.is_empty() => Value::Null,
+            Err(_) => Value::from(got.text()),
+        };
+        if nulls_last && NULLS_FIRST.iter().any(|order| path.contains(order)) {
+            continue;
+        }
+        let mut found = Vec::new();
+        let status = u16::try_from(case["status"].as_u64().unwrap()).unwrap();
+        if got.status != StatusCode::from_u16(status).unwrap() {
+            found.push(("status".to_owned(), format!("{status} | {}", got.status)));
+        }
+        differences(&case["answer"], &plain.of(&ours, ""), "", &mut found);
+        found.retain(|(place, _)| {
+            !on_purpose
+                .iter()
+                .any(|(at, what)| at.is_match(path) && what.is_match(place))
+        });
+        for (place, values) in found {
+            wrong.push(format!("{method} {path} {}\n    {place}: {values}", case["body"]));
+        }
+    }
+    assert!(wrong.is_empty(), "airflow | isobar:\n{}", wrong.join("\n"));
+}
