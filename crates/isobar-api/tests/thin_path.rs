@@ -119,3 +119,17 @@ async fn a_viewer_changes_nothing() {
             .json(StatusCode::FORBIDDEN);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_teams_no_team_has_an_address() {
+    let (_folder, worlds) = worlds().await;
+    for world in worlds {
+        let admin = Client::login(&world, "admin").await;
+        admin
+            .get("/teams/default/api/v2/dags")
+            .await
+            .json(StatusCode::NOT_FOUND);
+        let dags = admin.get("/api/v2/dags").await.json(StatusCode::OK);
+        assert!(!dags.to_string().contains("default:"));
+    }
+}

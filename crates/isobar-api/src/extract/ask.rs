@@ -258,7 +258,7 @@ impl FromRequestParts<AppState> for Ask {
                 let team = directory
                     .by_name(name)
                     .map(|team| team.id)
-                    .filter(|team| caller.sees(*team));
+                    .filter(|team| directory.multi_team() && caller.sees(*team));
                 Place::Inside(team.ok_or_else(|| Refused(ApiError::not_found("Not Found").into_response()))?)
             }
         };
