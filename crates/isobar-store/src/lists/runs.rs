@@ -380,7 +380,9 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn the_runs_of_one_dag_are_found_by_index() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&format!("sqlite://{}", folder.path().join("x.db").display())).await.unwrap();
+        let store = Store::open(&format!("sqlite://{}", folder.path().join("x.db").display()))
+            .await
+            .unwrap();
         let org = OrgScope::at_process_start();
         migrate::migrate(&store, &org).await.unwrap();
         let mut tx = store.read().await.unwrap();

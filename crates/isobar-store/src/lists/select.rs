@@ -310,7 +310,10 @@ impl Select {
             order.sql(false)
         );
         let rows = tx.rows(&sql, self.values).await?;
-        let lines = rows.iter().map(|row| row.text("detail")).collect::<Result<Vec<_>, _>>()?;
+        let lines = rows
+            .iter()
+            .map(|row| row.text("detail"))
+            .collect::<Result<Vec<_>, _>>()?;
         Ok(lines.join("\n"))
     }
 
