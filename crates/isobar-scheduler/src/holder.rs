@@ -78,7 +78,7 @@ mod tests {
         assert!(!Holder::is_dead(&this.to_string()));
         let earlier = Holder {
             started: "1".to_owned(),
-            ..this.clone()
+            ..this
         };
         assert!(Holder::is_dead(&earlier.to_string()));
         let elsewhere = Holder {

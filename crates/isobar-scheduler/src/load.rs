@@ -372,12 +372,12 @@ impl Pass<'_> {
                         },
                     );
                 }
-                None if task.ignore_first_depends_on_past => {
-                    if loading::existed_before(self.tx, scope, &run.key.dag_id, &task.task_id, date).await? {
+                None => {
+                    let asked = task.ignore_first_depends_on_past;
+                    if asked && loading::existed_before(self.tx, scope, &run.key.dag_id, &task.task_id, date).await? {
                         existed_before.push(task.task_id.clone());
                     }
                 }
-                None => {}
             }
         }
         Ok(PastFacts {

@@ -84,7 +84,7 @@ impl Scheduler {
                     continue;
                 }
             };
-            match self.lead(&lease, &shutdown).await {
+            match Box::pin(self.lead(&lease, &shutdown)).await {
                 Ok(()) => {
                     self.release(&lease).await;
                     return Ok(());

@@ -256,7 +256,7 @@ impl Ground {
                     }
                 }
                 Err(error) => {
-                    tracing::error!(team = %team.name, %error, "the team's Python did not start; trying again")
+                    tracing::error!(team = %team.name, %error, "the team's Python did not start; trying again");
                 }
             }
             tokio::select! {

@@ -78,6 +78,17 @@ contract!(
         .await
         .unwrap();
         assert!(matches!(late, TaskWrite::Archived), "{late:?}");
+        drop(tx);
+        let mut tx = ground.store.begin().await.unwrap();
+        let done = restarted(&mut tx, &ground.org, &identity, 2, now()).await.unwrap();
+        assert_eq!(done, TaskWrite::Done(()));
+        tx.commit().await.unwrap();
+        let mut tx = ground.store.read().await.unwrap();
+        let ti = task_instances::get(&mut tx, ground.team(1), &run_key(&identity), &key("t"))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!((ti.state, ti.try_number, ti.max_tries), (None, 1, 3));
     }
 );
 
