@@ -1,12 +1,17 @@
 //! What the scheduler's memory is filled from: Dags, active runs with their instances, and the few facts of the past that
 //! rules need, read by key. Nothing here scans finished runs.
 
+mod asset_queue;
+mod past;
+
 use std::collections::HashMap;
 
+pub use asset_queue::{QueuedAssetEvent, alias_assets, asset_queue, consume_assets};
 use isobar_auth::{OrgScope, TeamScope};
 use isobar_model::{DagId, RunId, RunKey, RunState, TaskId, TeamId};
 use isobar_wire::wake::Wake;
 use jiff::Timestamp;
+pub use past::{existed_before, preceding_run, unsuccessful_by_task};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -340,103 +345,6 @@ pub async fn set_dag_problem(
     Ok(())
 }
 
-/// The assets (name and URI) that each of these aliases has stood for so far.
-///
-/// # Errors
-/// The database failed.
-pub async fn alias_assets(
-    tx: &mut Tx,
-    scope: TeamScope,
-    aliases: &[String],
-) -> Result<HashMap<String, Vec<(String, String)>>, StoreError> {
-    let mut found: HashMap<String, Vec<(String, String)>> = HashMap::new();
-    for alias in aliases {
-        let rows = tx
-            .rows(
-                "SELECT asset.name, asset.uri FROM asset_alias JOIN asset_alias_asset AS link \
-                 ON link.team_no = asset_alias.team_no AND link.alias_id = asset_alias.id \
-                 JOIN asset ON asset.team_no = link.team_no AND asset.id = link.asset_id \
-                 WHERE asset_alias.team_no = $1 AND asset_alias.name = $2",
-                vals![scope.team(), alias],
-            )
-            .await?;
-        for row in &rows {
-            found
-                .entry(alias.clone())
-                .or_default()
-                .push((row.text("name")?, row.text("uri")?));
-        }
-    }
-    Ok(found)
-}
-
-/// The run before one with a logical date: the greatest earlier date; in a Dag that catches up, manual runs do not count.
-///
-/// # Errors
-/// The database failed.
-pub async fn preceding_run(
-    tx: &mut Tx,
-    scope: TeamScope,
-    dag_id: &DagId,
-    before: Timestamp,
-    manual_counts: bool,
-) -> Result<Option<Run>, StoreError> {
-    let manual = if manual_counts { "" } else { " AND run_type != 'manual'" };
-    let row = tx
-        .row(
-            &format!(
-                "SELECT * FROM dag_run WHERE team_no = $1 AND dag_id = $2 AND logical_date < $3{manual} \
-                 ORDER BY logical_date DESC LIMIT 1"
-            ),
-            vals![scope.team(), dag_id, before],
-        )
-        .await?;
-    row.as_ref().map(Run::from_row).transpose()
-}
-
-/// For each task of a run: how many of its instances are neither successful nor skipped.
-///
-/// # Errors
-/// The database failed.
-pub async fn unsuccessful_by_task(
-    tx: &mut Tx,
-    scope: TeamScope,
-    run: &RunKey,
-) -> Result<HashMap<TaskId, u32>, StoreError> {
-    let rows = tx
-        .rows(
-            "SELECT task_id, count(CASE WHEN state IN ('success', 'skipped') THEN NULL ELSE 1 END) AS n FROM task_instance \
-             WHERE team_no = $1 AND dag_id = $2 AND run_id = $3 GROUP BY task_id",
-            vals![scope.team(), &run.dag_id, &run.run_id],
-        )
-        .await?;
-    rows.iter()
-        .map(|row| Ok((row.text("task_id")?.into(), u32::try_from(row.int("n")?).unwrap_or(0))))
-        .collect()
-}
-
-/// Whether a task had an instance in any run of an earlier logical date.
-///
-/// # Errors
-/// The database failed.
-pub async fn existed_before(
-    tx: &mut Tx,
-    scope: TeamScope,
-    dag_id: &DagId,
-    task_id: &TaskId,
-    before: Timestamp,
-) -> Result<bool, StoreError> {
-    let row = tx
-        .row(
-            "SELECT 1 AS one FROM dag_run r JOIN task_instance t ON t.team_no = r.team_no AND t.dag_id = r.dag_id \
-             AND t.run_id = r.run_id WHERE r.team_no = $1 AND r.dag_id = $2 AND r.logical_date < $3 AND t.task_id = $4 \
-             LIMIT 1",
-            vals![scope.team(), dag_id, before, task_id],
-        )
-        .await?;
-    Ok(row.is_some())
-}
-
 /// The next run of a Dag, as its row shows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each field is the column of its name")]
@@ -480,68 +388,6 @@ pub async fn pause(tx: &mut Tx, scope: TeamScope, dag_id: &DagId) -> Result<(), 
     )
     .await?;
     Ok(())
-}
-
-/// An asset event that waits for a consumer Dag.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QueuedAssetEvent {
-    /// The team that owns asset and event.
-    pub producer: TeamId,
-    /// The asset, in the producer's numbers.
-    pub asset_id: i64,
-    /// The event, in the producer's numbers.
-    pub event_id: i64,
-    /// The asset's name, in the producing team.
-    pub name: String,
-    /// Its URI.
-    pub uri: String,
-    /// When it was queued.
-    pub created_at: Timestamp,
-}
-
-/// What waits for a Dag's asset condition, oldest first.
-///
-/// # Errors
-/// The database failed.
-pub async fn asset_queue(tx: &mut Tx, scope: TeamScope, dag_id: &DagId) -> Result<Vec<QueuedAssetEvent>, StoreError> {
-    let rows = tx
-        .rows(
-            "SELECT producer_no, asset_id, event_id, name, uri, created_at FROM asset_queue \
-             WHERE team_no = $1 AND dag_id = $2 ORDER BY created_at, event_id",
-            vals![scope.team(), dag_id],
-        )
-        .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(QueuedAssetEvent {
-                producer: row.team("producer_no")?,
-                asset_id: row.int("asset_id")?,
-                event_id: row.int("event_id")?,
-                name: row.text("name")?,
-                uri: row.text("uri")?,
-                created_at: row.time("created_at")?,
-            })
-        })
-        .collect()
-}
-
-/// Gives the queued events up to `until` to a run: they leave the queue. Answers how many.
-///
-/// # Errors
-/// The database failed.
-pub async fn consume_assets(tx: &mut Tx, scope: TeamScope, run: &RunKey, until: Timestamp) -> Result<u64, StoreError> {
-    tx.run(
-        "INSERT INTO dag_run_asset_event (team_no, dag_id, run_id, producer_no, event_id) \
-         SELECT team_no, dag_id, $3, producer_no, event_id FROM asset_queue \
-         WHERE team_no = $1 AND dag_id = $2 AND created_at <= $4 ON CONFLICT DO NOTHING",
-        vals![scope.team(), &run.dag_id, &run.run_id, until],
-    )
-    .await?;
-    tx.run(
-        "DELETE FROM asset_queue WHERE team_no = $1 AND dag_id = $2 AND created_at <= $3",
-        vals![scope.team(), &run.dag_id, until],
-    )
-    .await
 }
 
 /// Instances that an executor should be working on, or that were asked to stop: running, queued, restarting.

@@ -3,6 +3,7 @@
 //! Every change locks its run first (`rev + 1`), compares and sets the task instance, writes the event that the change
 //! causes and the audit record, in the caller's unit. Who may call what is decided above the store.
 
+mod lost;
 mod plan;
 mod task;
 
@@ -10,13 +11,14 @@ use isobar_auth::TeamScope;
 use isobar_model::{Rev, RunKey};
 use isobar_wire::wake::Wake;
 use jiff::Timestamp;
+pub use lost::{lost, put_back, restarted};
 pub use plan::{
     Decided, NewCallback, Placeholder, PlanOutcome, PlannedRun, QueueTask, QueuedTask, ReadyTask, RunUpdate,
     commit_plans,
 };
 pub use task::{
-    Ended, EndedTask, StartedTask, TaskWrite, ended, fenced, heartbeat, lost, put_back, restarted,
-    set_rendered_map_index, skip_downstream, started,
+    Ended, EndedTask, StartedTask, TaskWrite, ended, fenced, heartbeat, set_rendered_map_index, skip_downstream,
+    started,
 };
 
 use crate::counters::{Counter, next_ids};
