@@ -27,7 +27,10 @@ async fn main() {
         for _ in 0..runs {
             rows.push(task_run(&team, task).await);
         }
-        println!("task {task:5}: {}", medians(&rows, &["started", "success", "end", "cpu"]));
+        println!(
+            "task {task:5}: {}",
+            medians(&rows, &["started", "success", "end", "cpu"])
+        );
     }
     let mut rows = Vec::new();
     for _ in 0..runs {
@@ -69,7 +72,10 @@ async fn parse(team: &Team) -> Vec<Duration> {
             assert_eq!(request.body["serialized_dags"].as_array().map(Vec::len), Some(1));
             result = Some(begin.elapsed());
         }
-        channel.answer(request.id, &Reply::Body(None)).await.expect("the child waits");
+        channel
+            .answer(request.id, &Reply::Body(None))
+            .await
+            .expect("the child waits");
     }
     child.wait().await;
     vec![result.expect("a parse gives a result"), begin.elapsed(), child.cpu()]
@@ -79,7 +85,12 @@ fn medians(rows: &[Vec<Duration>], names: &[&str]) -> String {
     let column = |at: usize| {
         let mut values: Vec<_> = rows.iter().map(|row| row[at]).collect();
         values.sort();
-        format!("{} {:.1} ms (min {:.1})", names[at], ms(values[values.len() / 2]), ms(values[0]))
+        format!(
+            "{} {:.1} ms (min {:.1})",
+            names[at],
+            ms(values[values.len() / 2]),
+            ms(values[0])
+        )
     };
     (0..names.len()).map(column).collect::<Vec<_>>().join(", ")
 }

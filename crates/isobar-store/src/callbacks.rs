@@ -89,7 +89,10 @@ pub async fn done(tx: &mut Tx, scope: TeamScope, ids: &[i64]) -> Result<(), Stor
         })
         .collect();
     tx.run(
-        &format!("DELETE FROM callback WHERE team_no = $1 AND id IN ({})", marks.join(", ")),
+        &format!(
+            "DELETE FROM callback WHERE team_no = $1 AND id IN ({})",
+            marks.join(", ")
+        ),
         values,
     )
     .await

@@ -88,7 +88,10 @@ const OF_A_DAG: [&str; 18] = [
 pub async fn delete(tx: &mut Tx, scope: TeamScope, dag_id: &DagId) -> Result<Deleted, StoreError> {
     let key = || vals![scope.team(), dag_id];
     let there = tx
-        .row("SELECT bundle, rel_path FROM dag WHERE team_no = $1 AND dag_id = $2", key())
+        .row(
+            "SELECT bundle, rel_path FROM dag WHERE team_no = $1 AND dag_id = $2",
+            key(),
+        )
         .await?;
     let Some(there) = there else {
         return Ok(Deleted::Missing);

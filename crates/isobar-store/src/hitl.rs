@@ -47,13 +47,7 @@ pub async fn get(tx: &mut Tx, scope: TeamScope, ti_id: TiId) -> Result<Option<Hi
 ///
 /// # Errors
 /// The database failed.
-pub async fn ask(
-    tx: &mut Tx,
-    scope: TeamScope,
-    ti_id: TiId,
-    detail: &Value,
-    now: Timestamp,
-) -> Result<(), StoreError> {
+pub async fn ask(tx: &mut Tx, scope: TeamScope, ti_id: TiId, detail: &Value, now: Timestamp) -> Result<(), StoreError> {
     tx.run(
         "INSERT INTO hitl_detail (team_no, ti_id, detail, created_at) VALUES ($1, $2, $3, $4) \
          ON CONFLICT (team_no, ti_id) DO UPDATE SET responded_at = NULL, response = NULL",

@@ -80,8 +80,18 @@ pub async fn of_team(tx: &mut Tx, scope: TeamScope) -> Result<TeamOverview, Stor
         states.insert(row.text("state")?, row.int("n")?);
     }
     let count = |names: &[&str]| names.iter().filter_map(|name| states.get(*name)).sum();
-    let dag_count = one(tx, "SELECT count(*) AS n FROM dag WHERE team_no = $1 AND is_stale = FALSE", vals![team]).await?;
-    let import_errors = one(tx, "SELECT count(*) AS n FROM import_error WHERE team_no = $1", vals![team]).await?;
+    let dag_count = one(
+        tx,
+        "SELECT count(*) AS n FROM dag WHERE team_no = $1 AND is_stale = FALSE",
+        vals![team],
+    )
+    .await?;
+    let import_errors = one(
+        tx,
+        "SELECT count(*) AS n FROM import_error WHERE team_no = $1",
+        vals![team],
+    )
+    .await?;
     Ok(TeamOverview {
         dag_count,
         import_errors,

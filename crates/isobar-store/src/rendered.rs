@@ -39,12 +39,7 @@ pub async fn set(
 ///
 /// # Errors
 /// The database failed.
-pub async fn get(
-    tx: &mut Tx,
-    scope: TeamScope,
-    run: &RunKey,
-    task: &TaskKey,
-) -> Result<Option<Value>, StoreError> {
+pub async fn get(tx: &mut Tx, scope: TeamScope, run: &RunKey, task: &TaskKey) -> Result<Option<Value>, StoreError> {
     let row = tx
         .row(
             "SELECT fields FROM rendered_fields WHERE team_no = $1 AND dag_id = $2 AND run_id = $3 AND task_id = $4 \

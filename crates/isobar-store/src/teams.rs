@@ -84,9 +84,12 @@ pub async fn apply(tx: &mut Tx, _scope: &OrgScope, steps: &[Step], now: Timestam
                 let number = if *name == TeamName::default_team() {
                     TeamId::DEFAULT.0.into()
                 } else {
-                    tx.row("SELECT coalesce(max(team_no), 0) + 1 AS n FROM team WHERE team_no > 0", vals![])
-                        .await?
-                        .map_or(Ok(1), |row| row.int("n"))?
+                    tx.row(
+                        "SELECT coalesce(max(team_no), 0) + 1 AS n FROM team WHERE team_no > 0",
+                        vals![],
+                    )
+                    .await?
+                    .map_or(Ok(1), |row| row.int("n"))?
                 };
                 tx.run(
                     "INSERT INTO team (team_no, name, state, created_at) VALUES ($1, $2, 'active', $3)",

@@ -199,7 +199,8 @@ pub async fn keys(
     map_index: Option<MapIndex>,
 ) -> Result<Vec<String>, StoreError> {
     let mut values = vals![scope.team(), dag_id, run_id, task_id];
-    let mut text = "SELECT key FROM xcom WHERE team_no = $1 AND dag_id = $2 AND run_id = $3 AND task_id = $4".to_owned();
+    let mut text =
+        "SELECT key FROM xcom WHERE team_no = $1 AND dag_id = $2 AND run_id = $3 AND task_id = $4".to_owned();
     if let Some(index) = map_index {
         text.push_str(" AND map_index = $5");
         values.push(index.into());
@@ -226,7 +227,14 @@ pub async fn set_mapped_length(
     tx.run(
         "INSERT INTO task_map (team_no, dag_id, run_id, task_id, map_index, length) VALUES ($1, $2, $3, $4, $5, $6) \
          ON CONFLICT (team_no, dag_id, run_id, task_id, map_index) DO UPDATE SET length = excluded.length",
-        vals![scope.team(), place.dag_id, place.run_id, place.task_id, map_index, length],
+        vals![
+            scope.team(),
+            place.dag_id,
+            place.run_id,
+            place.task_id,
+            map_index,
+            length
+        ],
     )
     .await
     .map(|_| true)

@@ -102,7 +102,10 @@ pub async fn files_naming_pool(
         found.push(agent::ParsedFile {
             fileloc: first.text("fileloc")?,
             source: first.text("source_code")?,
-            dags: dags.iter().map(|dag| dag.json("data")).collect::<Result<Vec<Value>, _>>()?,
+            dags: dags
+                .iter()
+                .map(|dag| dag.json("data"))
+                .collect::<Result<Vec<Value>, _>>()?,
             warnings: warnings(tx, scope, &file).await?,
             import_errors: Vec::new(),
             parsed_at: AirflowTime(row.time("parsed_at")?),
