@@ -9,6 +9,7 @@ before comparing; what differs on purpose is named in ON_PURPOSE. Exit code 1 wh
 Cases are in the modules compare_rest_cases*.py beside this file, each with a list CASES of
 (method, path, body or None[, headers]).
 """
+
 from __future__ import annotations
 
 import argparse
@@ -26,10 +27,31 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 LOG_ID = re.compile(r"(?<=when you look for ID )\w+")
 # Values that no two servers share. The kind of the value (null, text, number) is compared all the same.
 FREE = {
-    "file_token", "last_parsed_time", "last_parse_duration", "last_parsed", "created_at", "updated_at", "queued_at", "timestamp",
-    "run_after", "next_dagrun_run_after", "fileloc", "id", "git_version", "latest_scheduler_heartbeat", "when", "event_log_id",
-    "access_token", "import_error_id", "asset_id", "next_cursor", "previous_cursor", "continuation_token", "start_date",
-    "end_date", "bundle_name",
+    "file_token",
+    "last_parsed_time",
+    "last_parse_duration",
+    "last_parsed",
+    "created_at",
+    "updated_at",
+    "queued_at",
+    "timestamp",
+    "run_after",
+    "next_dagrun_run_after",
+    "fileloc",
+    "id",
+    "git_version",
+    "latest_scheduler_heartbeat",
+    "when",
+    "event_log_id",
+    "access_token",
+    "import_error_id",
+    "asset_id",
+    "next_cursor",
+    "previous_cursor",
+    "continuation_token",
+    "start_date",
+    "end_date",
+    "bundle_name",
 }
 # Where the two differ on purpose: (path of the request as a regular expression, place in the body as a regular expression, why).
 ON_PURPOSE = [
@@ -145,7 +167,15 @@ def main():
         (status, theirs), (our_status, ours) = (server.send(method, path, body, headers) for server in (airflow, isobar))
         found = [] if status == our_status else [("status", status, our_status)]
         if record:
-            case = {"method": method, "path": path, "body": body, "headers": headers, "free": list(free), "status": status, "answer": plain(theirs)}
+            case = {
+                "method": method,
+                "path": path,
+                "body": body,
+                "headers": headers,
+                "free": list(free),
+                "status": status,
+                "answer": plain(theirs),
+            }
             record.write(json.dumps(case) + "\n")
         for place, one, other in differences(plain(theirs), plain(ours)):
             if not any(re.search(where, path) and re.fullmatch(what, place) for where, what, _ in ON_PURPOSE):

@@ -1,4 +1,5 @@
 """Dags, runs, task instances, XComs and what stands beside them. Cases run in order and change both servers alike."""
+
 D = "/api/v2/dags"
 P = f"{D}/rest_plain"
 R = f"{P}/dagRuns/r1"
@@ -101,8 +102,16 @@ CASES = [
     ("POST", f"{P}/dagRuns", {"dag_run_id": "r1", "logical_date": None}),
     ("POST", f"{P}/dagRuns", {"dag_run_id": "r2", "logical_date": "2026-02-01T00:00:00Z"}),
     ("POST", f"{P}/dagRuns", {"dag_run_id": "r3", "logical_date": "2026-02-01T00:00:00Z"}),
-    ("POST", f"{P}/dagRuns", {"logical_date": "2026-02-02T00:00:00+02:00", "data_interval_start": "2026-02-01T00:00:00Z",
-                              "data_interval_end": "2026-02-02T00:00:00Z", "dag_run_id": "r4"}),
+    (
+        "POST",
+        f"{P}/dagRuns",
+        {
+            "logical_date": "2026-02-02T00:00:00+02:00",
+            "data_interval_start": "2026-02-01T00:00:00Z",
+            "data_interval_end": "2026-02-02T00:00:00Z",
+            "dag_run_id": "r4",
+        },
+    ),
     ("POST", f"{P}/dagRuns", {"logical_date": None, "data_interval_start": "2026-02-01T00:00:00Z"}),
     ("POST", f"{P}/dagRuns", {"dag_run_id": "r5"}),
     ("POST", f"{P}/dagRuns", {"logical_date": "nonsense"}),

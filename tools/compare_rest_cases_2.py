@@ -1,5 +1,6 @@
 """Variables, connections, pools, assets, import errors, warnings and the audit log. Cases change both servers alike, and
 take away again what they made. Asset ids are those of a fresh server: `orders` is 1."""
+
 V, C, P, A = "/api/v2/variables", "/api/v2/connections", "/api/v2/pools", "/api/v2/assets"
 Q = "/api/v2/dags/rest_consumer/assets"
 
@@ -103,8 +104,12 @@ VARIABLES = [
     bulk(V, update({"key": "plain", "value": "x"}, action_on_non_existence="overwrite")),
     bulk(V, create({"key": "plain", "value": "x"}, action_on_existence="nonsense")),
     bulk(V, {"action": "create", "entities": 3, "update_mask": []}),
-    bulk(V, create({"key": "q", "value": [1]}, {"key": "r", "value": "x"}), update({"key": "q", "value": "z"}, {"key": "nope", "value": "x"}),
-         remove("r", "nope", action_on_non_existence="skip")),
+    bulk(
+        V,
+        create({"key": "q", "value": [1]}, {"key": "r", "value": "x"}),
+        update({"key": "q", "value": "z"}, {"key": "nope", "value": "x"}),
+        remove("r", "nope", action_on_non_existence="skip"),
+    ),
     bulk(V, create({"key": "q", "value": "again"})),
     bulk(V, create({"key": "q", "value": "again"}, action_on_existence="skip")),
     get(f"{V}/q"),
@@ -116,8 +121,16 @@ VARIABLES = [
     get(f"{V}/q"),
     bulk(V, remove("nope")),
     bulk(V, remove("q"), remove("plain")),
-    bulk(V, remove("some_token"), remove("empty-SECRET"), remove("nested_secret"), remove("none"), remove("list"), remove("number"),
-         remove("quoted")),
+    bulk(
+        V,
+        remove("some_token"),
+        remove("empty-SECRET"),
+        remove("nested_secret"),
+        remove("none"),
+        remove("list"),
+        remove("number"),
+        remove("quoted"),
+    ),
     get(V),
 ]
 
@@ -125,8 +138,20 @@ CONNECTIONS = [
     ("GET", C, None, NOBODY),
     ("POST", f"{C}/test", {}, NOBODY),
     get(C),
-    post(C, {"connection_id": "c1", "conn_type": "http", "password": "firstpassword", "host": "h", "port": 80, "schema": "s", "login": "l",
-             "description": "d", "extra": '{"a": 1, "api_key": "xkey", "n": {"token": 3, "x-auth_header": "hh"}}'}),
+    post(
+        C,
+        {
+            "connection_id": "c1",
+            "conn_type": "http",
+            "password": "firstpassword",
+            "host": "h",
+            "port": 80,
+            "schema": "s",
+            "login": "l",
+            "description": "d",
+            "extra": '{"a": 1, "api_key": "xkey", "n": {"token": 3, "x-auth_header": "hh"}}',
+        },
+    ),
     post(C, {"connection_id": "c1", "conn_type": "http"}),
     post(C, {"connection_id": "c 1", "conn_type": "http", "extra": "[1]"}),
     post(C, {"connection_id": "c2", "conn_type": "http", "extra": "x"}),
@@ -161,8 +186,14 @@ CONNECTIONS = [
     delete(f"{C}/c2"),
     delete(f"{C}/c2"),
     bulk(C, create({"connection_id": "c1", "conn_type": "http"})),
-    bulk(C, create({"connection_id": "c1", "conn_type": "ftp", "extra": '{"password": "q"}'}, {"connection_id": "c9", "conn_type": "http"},
-                   action_on_existence="overwrite")),
+    bulk(
+        C,
+        create(
+            {"connection_id": "c1", "conn_type": "ftp", "extra": '{"password": "q"}'},
+            {"connection_id": "c9", "conn_type": "http"},
+            action_on_existence="overwrite",
+        ),
+    ),
     bulk(C, create({"connection_id": "c1", "conn_type": "skipped"}, action_on_existence="skip")),
     get(f"{C}/c1"),
     bulk(C, update({"connection_id": "c9", "conn_type": "ssh", "host": "q"}, update_mask=["host"])),

@@ -88,13 +88,9 @@ def _rehearse(dag_id: str, task_id: str) -> None:
     log = structlog.get_logger(logger_name="task")
     channel = Rehearsed(log=log, socket=None)
     task_runner.SUPERVISOR_COMMS = channel
-    task_runner.stats.initialize(
-        factory=stats_utils.get_stats_factory(), export_legacy_names=conf.getboolean("metrics", "legacy_names_on")
-    )
+    task_runner.stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=conf.getboolean("metrics", "legacy_names_on"))
     details = channel.read(_startup_details(dag_id, task_id))
-    task_runner.bind_contextvars(
-        ti_id=ID, dag_id=dag_id, task_id=task_id, run_id=details.ti.run_id, try_number=1, map_index=-1
-    )
+    task_runner.bind_contextvars(ti_id=ID, dag_id=dag_id, task_id=task_id, run_id=details.ti.run_id, try_number=1, map_index=-1)
     task_runner.get_listener_manager().hook.on_starting(component=task_runner.TaskRunnerMarker())
     with task_runner._airflow_parsing_context_manager(dag_id=dag_id, task_id=task_id):
         ti = task_runner.parse(details, log)

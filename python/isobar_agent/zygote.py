@@ -121,7 +121,7 @@ def refuse_threads() -> None:
     if count != 1:
         raise SystemExit(
             f"the zygote has {count} threads after its imports, and forking it would not be safe; find what starts "
-            "threads on import (airflow_local_settings, sitecustomize, a provider) or set `launch = \"cold\"`"
+            'threads on import (airflow_local_settings, sitecustomize, a provider) or set `launch = "cold"`'
         )
 
 

@@ -1,6 +1,8 @@
 //! Variables, connections, pools, assets and the audit log: made, shown without secrets, changed, deleted, recorded; and what
 //! one team has looks to another as if it were not there. On SQLite, and on PostgreSQL where `ISOBAR_TEST_POSTGRES` names one.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod client;
 mod support;
 

@@ -98,11 +98,8 @@ fn isolation(config: &Config, findings: &mut Findings) {
         findings.well("the kernel keeps the teams' children apart");
     }
     for shortcoming in shortcomings {
-        if confined {
-            findings.advice(&shortcoming)
-        } else {
-            findings.advice(&format!("{shortcoming} (isolation = \"none\")"))
-        }
+        let unconfined = if confined { "" } else { " (isolation = \"none\")" };
+        findings.advice(&format!("{shortcoming}{unconfined}"));
     }
 }
 

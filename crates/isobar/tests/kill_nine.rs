@@ -1,5 +1,7 @@
 //! `kill -9` of the server while fifty tasks run: nothing lost, nothing repeated, no orphan goes on writing.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod deployment;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,8 @@
 //! The neighbour test: with team alpha's user and alpha's tasks, try to reach what is bravo's, over every route that
 //! exists. Nothing succeeds, and answers for bravo's names equal answers for names that do not exist.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod deployment;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,7 @@
 //! `api-server` and `scheduler` apart, on PostgreSQL, while clients clear, mark, trigger and delete what runs.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod deployment;
 
 use std::time::{Duration, Instant};

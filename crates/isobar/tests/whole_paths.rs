@@ -1,5 +1,7 @@
 //! Whole paths: the built binary, real Python tasks, both databases.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod deployment;
 
 use std::fs;

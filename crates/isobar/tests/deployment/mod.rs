@@ -3,7 +3,12 @@
 //! Wants `ISOBAR_TEST_PYTHON` (an interpreter with Airflow 3.3.2) and, for PostgreSQL, `ISOBAR_TEST_POSTGRES`;
 //! `make test` sets both.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of this")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "each test file uses its own part of this"
+)]
 
 pub mod client;
 
