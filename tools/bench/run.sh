@@ -14,7 +14,7 @@ repeat=${REPEAT:-3}
 shapes=${SHAPES:-chain50,fan200,mapped200,windmill40,windmill10,bash20,many_dags,one50}
 
 export BENCH_FOLDER=$bench BENCH_VENV=$venv AIRFLOW_BIN=$venv/bin/airflow
-export ISOBAR_BIN=$root/target/release/isobar ISOBAR_CONFIG=$here/isobar.toml
+export ISOBAR_BIN=${ISOBAR_BIN:-$root/target/release/isobar} ISOBAR_CONFIG=$here/isobar.toml
 export BENCH_PORT=${BENCH_PORT:-18080} BENCH_URL=http://127.0.0.1:${BENCH_PORT:-18080} BENCH_API_WORKERS=1
 scratch=$(mktemp -d /tmp/isobar-bench-XXXXXX) && chmod 755 "$scratch"
 trap '"$root/tools/postgres.sh" stop "$scratch/pg"; rm -rf "$scratch"' EXIT

@@ -186,8 +186,8 @@ fn hint_to_reach(path: &Path, confinement: &Confinement) -> String {
     });
     match (closed, confinement.user) {
         (Some(folder), Some(_)) => format!(
-            "the folder `{0}` is closed to the team's user: `chmod o+x {0}`, or move what the team needs out of it, \
-             or write `os_user = \"root\"` for the team to separate it by Landlock alone",
+            "the folder `{0}` is closed to the team's user: `chmod o+x {0}`, or move what the team needs out of it \
+             (where it is a `venv`, leave that out: Isobar makes an environment within reach)",
             folder.display()
         ),
         _ => "check that it exists and that the team's user may read it".to_owned(),
