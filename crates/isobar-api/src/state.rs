@@ -11,7 +11,6 @@ use isobar_store::Store;
 
 use crate::dag_cache::DagCache;
 use crate::denials::Denials;
-use crate::v2;
 
 /// The state of the HTTP server. Cheap to clone; clones share everything.
 #[derive(Clone)]
@@ -54,7 +53,7 @@ impl AppState {
         config: &Config,
     ) -> Self {
         let mut sensitive: Vec<String> = if config.core.hide_sensitive_var_conn_fields {
-            v2::redact::ALWAYS_SENSITIVE
+            isobar_model::SENSITIVE_NAMES
                 .iter()
                 .map(|name| (*name).to_owned())
                 .collect()

@@ -17,32 +17,6 @@ const SKIPPED: &str = "airflow";
 /// A compiled pattern of more bytes than this is not worth its memory; plain search takes over.
 const COMPILED_LIMIT: usize = 32 << 20;
 
-/// Words that make a name sensitive: those of Airflow 3.3.
-const SENSITIVE: &[&str] = &[
-    "access_key",
-    "access_token",
-    "api_key",
-    "apikey",
-    "auth_header",
-    "authorization",
-    "bearer",
-    "connection_string",
-    "dsn",
-    "keyfile_dict",
-    "passphrase",
-    "passwd",
-    "password",
-    "private_key",
-    "proxies",
-    "proxy",
-    "proxy_password",
-    "secret",
-    "service_account",
-    "service_key",
-    "token",
-    "webhook_url",
-];
-
 /// A token of three base64 parts begins with `{"`, which is `eyJ`.
 static TOKEN: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"eyJ[.A-Za-z0-9_-]*").expect("the pattern is a constant that compiles"));
@@ -112,7 +86,7 @@ impl Masker {
         }
         let name = name.trim().to_lowercase();
         let name = NOT_WORD.replace_all(&name, "_");
-        SENSITIVE.iter().any(|word| name.contains(word))
+        isobar_model::SENSITIVE_NAMES.iter().any(|word| name.contains(word))
             || self.config.more_sensitive_names.iter().any(|word| name.contains(word))
     }
 

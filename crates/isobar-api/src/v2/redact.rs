@@ -2,31 +2,6 @@
 
 use serde_json::{Map, Value};
 
-/// Parts of names whose values Airflow hides.
-pub(crate) const ALWAYS_SENSITIVE: [&str; 22] = [
-    "access_key",
-    "access_token",
-    "api_key",
-    "apikey",
-    "auth_header",
-    "authorization",
-    "bearer",
-    "connection_string",
-    "dsn",
-    "keyfile_dict",
-    "passphrase",
-    "passwd",
-    "password",
-    "private_key",
-    "proxies",
-    "proxy",
-    "proxy_password",
-    "secret",
-    "service_account",
-    "service_key",
-    "token",
-    "webhook_url",
-];
 /// What stands in place of a hidden value.
 pub(crate) const HIDDEN: &str = "***";
 /// Below so many levels of a hidden value everything is hidden, not texts alone.
@@ -127,7 +102,10 @@ mod tests {
     use serde_json::json;
 
     fn words() -> Vec<String> {
-        ALWAYS_SENSITIVE.iter().map(|word| (*word).to_owned()).collect()
+        isobar_model::SENSITIVE_NAMES
+            .iter()
+            .map(|word| (*word).to_owned())
+            .collect()
     }
 
     #[test]
