@@ -20,11 +20,14 @@ use crate::errors::{Answer, ok};
 use crate::extract::{Ask, Fields, Target};
 
 /// What the body asks for.
+#[derive(Clone)]
 pub(super) struct Asked {
     run_id: Option<String>,
     interval: Option<(Timestamp, Timestamp)>,
     logical_date: Option<Timestamp>,
     run_after: Timestamp,
+    /// The client left it to us when the run is after, and so which id it gets.
+    moment_is_ours: bool,
     conf: Option<Map<String, Value>>,
     note: Option<String>,
     partition_key: Option<String>,
@@ -53,6 +56,7 @@ impl Asked {
         }
         fields.done()?;
         Ok(Self {
+            moment_is_ours: run_id.is_none() && run_after.is_none(),
             run_id,
             interval: start.zip(end),
             logical_date,
@@ -94,7 +98,7 @@ pub(super) async fn make(
     ask: &Ask,
     target: &Target,
     row: DagRow,
-    asked: Asked,
+    mut asked: Asked,
     kind: RunType,
     event: &'static str,
 ) -> Answer {
@@ -118,38 +122,37 @@ pub(super) async fn make(
             .ok_or_else(|| stored_dag::missing(target))?;
         (dag, content.id)
     };
-    let new = checked(&dag, &target.written, asked, kind, ask).map_err(|problem| match problem {
-        Refusal::Bad(text) => ApiError::bad_request(text),
-        Refusal::NeedsPython(path) => ApiError::new(
-            axum::http::StatusCode::SERVICE_UNAVAILABLE,
-            format!("The data interval of a manual run is for the custom timetable `{path}` to say; give data_interval_start and data_interval_end, or no logical_date"),
-        ),
-    })?;
-    let new = NewRun {
-        bundle_version: row.bundle_version.filter(|_| !dag.disable_bundle_versioning),
-        version_id: Some(version_id),
-        ..new
-    };
-    let mut tx = ask.state.store.begin().await?;
-    match ask
-        .state
-        .execution
-        .new_runs()
-        .create(&mut tx, target.scope, &new, jiff::Timestamp::now())
-        .await
-    {
-        Err(StoreError::Exists { .. }) => {
-            let same_id = run_list::get(&mut tx, target.scope, &dag_id, &new.run_id)
-                .await?
-                .is_some();
-            let columns = if same_id {
-                "dag_id, dag_run.run_id"
-            } else {
-                "dag_id, dag_run.logical_date"
-            };
-            return Err(ApiError::not_unique("dag_run", columns));
+    let (mut tx, new) = loop {
+        let new = checked(&dag, &target.written, asked.clone(), kind, ask).map_err(|problem| match problem {
+            Refusal::Bad(text) => ApiError::bad_request(text),
+            Refusal::NeedsPython(path) => ApiError::new(
+                axum::http::StatusCode::SERVICE_UNAVAILABLE,
+                format!("The data interval of a manual run is for the custom timetable `{path}` to say; give data_interval_start and data_interval_end, or no logical_date"),
+            ),
+        })?;
+        let new = NewRun {
+            bundle_version: row.bundle_version.clone().filter(|_| !dag.disable_bundle_versioning),
+            version_id: Some(version_id),
+            ..new
+        };
+        let mut tx = ask.state.store.begin().await?;
+        let made = ask.state.execution.new_runs();
+        match made.create(&mut tx, target.scope, &new, Timestamp::now()).await {
+            Ok(_) => break (tx, new),
+            Err(StoreError::Exists { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
-        other => other?,
+        let same_id = run_list::get(&mut tx, target.scope, &dag_id, &new.run_id)
+            .await?
+            .is_some();
+        if !same_id {
+            return Err(ApiError::not_unique("dag_run", "dag_id, dag_run.logical_date"));
+        }
+        if !asked.moment_is_ours {
+            return Err(ApiError::not_unique("dag_run", "dag_id, dag_run.run_id"));
+        }
+        // Another client's run has the same microsecond in its id; time has moved since.
+        asked.run_after = Timestamp::now();
     };
     let record = audit::Record::new(event, ask.caller.name())
         .dag(&dag_id)
