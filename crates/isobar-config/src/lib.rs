@@ -5,6 +5,7 @@
 mod airflow_keys;
 mod auth;
 mod connection_uri;
+pub mod convert;
 mod environment;
 mod folders;
 mod include;

@@ -48,6 +48,17 @@ pub(crate) enum ConfigAction {
     Check,
     /// Print what is in force and where each value came from; secrets are not shown.
     Show,
+    /// Write the TOML that means the same as an `airflow.cfg` of Airflow 3.3.
+    Convert {
+        /// Airflow's file.
+        airflow_cfg: PathBuf,
+        /// Where to write; the file must not exist. Default: standard output.
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Let `AIRFLOW__SECTION__KEY` of this environment count over the file.
+        #[arg(long)]
+        with_environment: bool,
+    },
 }
 
 #[derive(Subcommand)]
