@@ -187,7 +187,8 @@ pub(crate) fn scheduler(reader: Reader<'_>) -> Scheduler {
         create_cron_data_intervals: reader.bool("create_cron_data_intervals", default.create_cron_data_intervals),
         create_delta_data_intervals: reader.bool("create_delta_data_intervals", default.create_delta_data_intervals),
         use_job_schedule: reader.bool("use_job_schedule", default.use_job_schedule),
-        task_queued_timeout: reader.duration("task_queued_timeout", default.task_queued_timeout),
+        task_queued_timeout: positive(&reader, "task_queued_timeout", default.task_queued_timeout),
+        num_stuck_in_queued_retries: reader.count("num_stuck_in_queued_retries", 0, default.num_stuck_in_queued_retries),
         lease: positive(&reader, "lease", default.lease),
         sweep_interval: positive(&reader, "sweep_interval", default.sweep_interval),
     };
@@ -232,7 +233,6 @@ pub(crate) fn tasks(reader: Reader<'_>) -> Tasks {
         success_overtime: reader.duration("success_overtime", default.success_overtime),
         kill_grace: reader.duration("kill_grace", default.kill_grace),
         token_lifetime: positive(&reader, "token_lifetime", default.token_lifetime),
-        finishing_window: reader.duration("finishing_window", default.finishing_window),
     };
     if tasks.heartbeat_timeout < tasks.heartbeat_interval * 2 {
         reader.problem_at(

@@ -219,8 +219,10 @@ pub struct Scheduler {
     pub create_delta_data_intervals: bool,
     /// Make runs by schedule; off: only by hand, by API and by asset. Default true.
     pub use_job_schedule: bool,
-    /// How long a task may stay queued before it is failed. Default 600 s.
+    /// How long a task may stay queued before it is queued anew. Default 600 s.
     pub task_queued_timeout: Duration,
+    /// How often a task is queued anew before it is failed. Default 2.
+    pub num_stuck_in_queued_retries: u32,
     /// How long another scheduler waits before it takes over the work of a silent one. Default 10 s.
     pub lease: Duration,
     /// How often the slow sweep looks for what no wake-up announced. Default 30 s.
@@ -235,6 +237,7 @@ impl Default for Scheduler {
             create_delta_data_intervals: false,
             use_job_schedule: true,
             task_queued_timeout: Duration::from_secs(600),
+            num_stuck_in_queued_retries: 2,
             lease: Duration::from_secs(10),
             sweep_interval: Duration::from_secs(30),
         }
@@ -277,12 +280,10 @@ pub struct Tasks {
     pub heartbeat_timeout: Duration,
     /// Time a task that has reported success may still run before it is killed. Default 20 s.
     pub success_overtime: Duration,
-    /// Time between SIGTERM and SIGKILL. Default 60 s.
+    /// Time between SIGTERM and SIGKILL. Default 5 s, which is what Airflow's supervisor waits.
     pub kill_grace: Duration,
     /// Lifetime of the token handed out with a queued task. Default 600 s.
     pub token_lifetime: Duration,
-    /// How long the token of an ended task may still read its own things (rule 22). Default 30 s.
-    pub finishing_window: Duration,
 }
 
 impl Default for Tasks {
@@ -291,9 +292,8 @@ impl Default for Tasks {
             heartbeat_interval: Duration::from_secs(5),
             heartbeat_timeout: Duration::from_secs(300),
             success_overtime: Duration::from_secs(20),
-            kill_grace: Duration::from_secs(60),
+            kill_grace: Duration::from_secs(5),
             token_lifetime: Duration::from_secs(600),
-            finishing_window: Duration::from_secs(30),
         }
     }
 }

@@ -347,6 +347,7 @@ create_cron_data_intervals = false  # default
 create_delta_data_intervals = false  # default
 use_job_schedule = true  # default
 task_queued_timeout = 600  # default
+num_stuck_in_queued_retries = 2  # default
 lease = 10  # default
 sweep_interval = 30  # default
 
@@ -361,9 +362,8 @@ safe_mode = true  # default
 heartbeat_interval = 5  # default
 heartbeat_timeout = 300  # default
 success_overtime = 20  # default
-kill_grace = 60  # default
+kill_grace = 5  # default
 token_lifetime = 600  # default
-finishing_window = 30  # default
 
 [logging]
 folder = ".isobar/logs"  # default

@@ -21,6 +21,9 @@ pub trait Executor: Send + Sync + 'static {
     /// Stops a workload, waiting or running: its process is asked to end, then killed. One that is not here is no error.
     fn cancel(&self, task: &TaskIdentity);
 
+    /// Writes into the log of a try, at `log_path` below the log folder, what the control plane did to it.
+    fn explain(&self, log_path: &str, said: &str);
+
     /// Stops all it holds: this process is ending.
     fn cancel_all(&self);
 

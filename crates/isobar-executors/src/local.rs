@@ -29,6 +29,9 @@ pub type Running<'a> = Pin<Box<dyn Future<Output = RunEnded> + Send + 'a>>;
 pub trait RunTask: Send + Sync + 'static {
     /// Runs it.
     fn run<'a>(&'a self, workload: &'a Workload, cancel: CancellationToken) -> Running<'a>;
+
+    /// Writes into a try's log; see [`Executor::explain`].
+    fn explain(&self, log_path: &str, said: &str);
 }
 
 /// One handing-out of one try.
@@ -36,6 +39,7 @@ type Handed = (TiId, Dispatch);
 
 /// A team's local executor.
 pub struct LocalExecutor {
+    runner: Arc<dyn RunTask>,
     slots: Option<u32>,
     waiting: mpsc::UnboundedSender<(Workload, CancellationToken)>,
     held: Held,
@@ -50,7 +54,7 @@ impl LocalExecutor {
         let (waiting, queue) = mpsc::unbounded_channel();
         let held = Held::default();
         let hands = Hands {
-            runner,
+            runner: Arc::clone(&runner),
             free: Arc::new(Semaphore::new(
                 slots.map_or(Semaphore::MAX_PERMITS, |slots| slots as usize),
             )),
@@ -58,7 +62,12 @@ impl LocalExecutor {
             reports,
         };
         tokio::spawn(hands.work(queue));
-        Self { slots, waiting, held }
+        Self {
+            runner,
+            slots,
+            waiting,
+            held,
+        }
     }
 }
 
@@ -119,6 +128,10 @@ impl Executor for LocalExecutor {
         }
     }
 
+    fn explain(&self, log_path: &str, said: &str) {
+        self.runner.explain(log_path, said);
+    }
+
     fn cancel_all(&self) {
         lock(&self.held).values().for_each(CancellationToken::cancel);
     }
@@ -162,6 +175,8 @@ mod tests {
                 }
             })
         }
+
+        fn explain(&self, _log_path: &str, _said: &str) {}
     }
 
     fn workload(task: &str) -> Workload {

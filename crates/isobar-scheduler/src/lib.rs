@@ -25,5 +25,6 @@ mod timers;
 mod versions;
 
 pub use holder::Holder;
+pub use losses::StuckRule;
 pub use service::{Scheduler, SchedulerError};
 pub use setting::{Setting, TeamSetting};

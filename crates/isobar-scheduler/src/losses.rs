@@ -1,18 +1,24 @@
 //! Tasks that nobody works any more: their executor says so, their heartbeats stopped, or the server that ran them was killed.
 
 use isobar_engine::planner::retry::may_retry;
-use isobar_model::{AirflowTime, RunKey, TaskKey, TaskState};
-use isobar_store::callbacks;
+mod requests;
+mod stuck;
+
+use isobar_model::{RunKey, TaskKey, TaskState};
 use isobar_store::loading;
 use isobar_store::runs::{self, Run};
 use isobar_store::task_instances::{self, TaskInstance};
 use isobar_store::transitions::{Ended, TaskWrite, lost, put_back, restarted};
 use isobar_store::{Store, StoreError};
+use isobar_store::{Tx, audit, callbacks};
 use isobar_wire::execution::TaskIdentity;
 use isobar_wire::workload::WorkloadEnded;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+pub(crate) use requests::{instance_json, run_json};
+pub use stuck::StuckRule;
+pub(crate) use stuck::find_stuck;
 
+use crate::handing::log_path;
 use crate::memory::{AllHeld, Memory, RunRef};
 use crate::setting::Setting;
 use crate::versions::Version;
@@ -47,7 +53,7 @@ pub(crate) async fn take_reports(
         }
         if !ended {
             let reason = report.failure.as_deref().unwrap_or("its process ended without a word");
-            fail_if_held(store, setting, identity, reason).await?;
+            fail_if_held(store, setting, identity, Some("state mismatch"), reason).await?;
         } else if report.callbacks_lost {
             let reason = report.failure.as_deref().unwrap_or("its process was killed");
             call_back_instead(store, setting, identity, reason).await?;
@@ -78,15 +84,44 @@ async fn call_back_instead(
     };
     ti.id = identity.ti_id;
     let version = version_of(&mut tx, setting, &ti).await?;
-    let dag = loading::dag(&mut tx, scope, &ti.dag_id).await?;
     drop(tx);
-    if let (Some(version), Some(dag)) = (version, dag)
-        && version.wants_callback(&ti.task_id, state == TaskState::UpForRetry)
-    {
-        let request = task_callback(&ti, &run, &dag.bundle, &dag.rel_path, state, reason);
+    if let Some(version) = version {
         let mut tx = store.begin().await?;
-        callbacks::add(&mut tx, scope, &dag.bundle, &dag.rel_path, &request, Timestamp::now()).await?;
+        tell(&mut tx, setting, &version, &ti, &run, state, reason).await?;
         tx.commit().await?;
+    }
+    Ok(())
+}
+
+/// Has the dag-processor run the callback and send the e-mail that the task's own process could not, where the task wants any.
+async fn tell(
+    tx: &mut Tx,
+    setting: &Setting,
+    version: &Version,
+    ti: &TaskInstance,
+    run: &Run,
+    state: TaskState,
+    reason: &str,
+) -> Result<(), StoreError> {
+    let retries = state == TaskState::UpForRetry;
+    let (callback, email) = (
+        version.wants_callback(&ti.task_id, retries),
+        version.wants_email(&ti.task_id, retries),
+    );
+    if !callback && !email {
+        return Ok(());
+    }
+    let scope = setting.org.team(ti.team);
+    let Some(dag) = loading::dag(tx, scope, &ti.dag_id).await? else {
+        return Ok(());
+    };
+    if callback {
+        let request = requests::task_callback(ti, run, &dag, state, reason);
+        callbacks::add(tx, scope, &dag.bundle, &dag.rel_path, &request, Timestamp::now()).await?;
+    }
+    if email {
+        let request = requests::email(ti, run, &dag, state, reason);
+        callbacks::add(tx, scope, &dag.bundle, &dag.rel_path, &request, Timestamp::now()).await?;
     }
     Ok(())
 }
@@ -96,6 +131,7 @@ async fn fail_if_held(
     store: &Store,
     setting: &Setting,
     identity: &TaskIdentity,
+    event: Option<&'static str>,
     reason: &str,
 ) -> Result<(), StoreError> {
     let scope = setting.org.team(identity.team);
@@ -125,26 +161,75 @@ async fn fail_if_held(
     };
     tracing::warn!(team = %ti.team, dag = %ti.dag_id, run = %ti.run_id, task = %ti.task_id, map_index = ti.map_index,
         try_number = ti.try_number, reason, becomes = %end.state(), "a task was lost");
-    let now = Timestamp::now();
-    let mut tx = store.begin().await?;
-    let TaskWrite::Done(done) = lost(&mut tx, &setting.org, identity, &end, now).await? else {
-        return Ok(());
-    };
-    if let (Some(version), Some(run)) = (&version, &run)
-        && version.wants_callback(&ti.task_id, end.state() == TaskState::UpForRetry)
-        && let Some(dag) = loading::dag(&mut tx, scope, &ti.dag_id).await?
-    {
-        let request = task_callback(&done.before, run, &dag.bundle, &dag.rel_path, end.state(), reason);
-        callbacks::add(&mut tx, scope, &dag.bundle, &dag.rel_path, &request, now).await?;
-    }
-    tx.commit().await
+    end_lost(
+        store,
+        setting,
+        identity,
+        &end,
+        Loss {
+            reason,
+            event,
+            version,
+            run,
+        },
+    )
+    .await
 }
 
-async fn version_of(
-    tx: &mut isobar_store::Tx,
+/// What is said of a lost task.
+struct Loss<'a> {
+    reason: &'a str,
+    /// The audit event, where Airflow writes one.
+    event: Option<&'static str>,
+    version: Option<Version>,
+    run: Option<Run>,
+}
+
+/// Writes the end of a task that nobody works any more, tells those who want to know, and says why in the task's log.
+async fn end_lost(
+    store: &Store,
     setting: &Setting,
-    ti: &TaskInstance,
-) -> Result<Option<Version>, StoreError> {
+    identity: &TaskIdentity,
+    end: &Ended,
+    loss: Loss<'_>,
+) -> Result<(), StoreError> {
+    let mut tx = store.begin().await?;
+    let TaskWrite::Done(done) = lost(&mut tx, &setting.org, identity, end, Timestamp::now()).await? else {
+        return Ok(());
+    };
+    if let (Some(version), Some(run)) = (&loss.version, &loss.run) {
+        tell(&mut tx, setting, version, &done.before, run, end.state(), loss.reason).await?;
+    }
+    if let Some(event) = loss.event {
+        audit::write(
+            &mut tx,
+            setting.org.team(identity.team),
+            &[record(event, identity, loss.reason)],
+        )
+        .await?;
+    }
+    tx.commit().await?;
+    let executor = setting
+        .executor_of(identity.team, done.before.executor.as_deref())
+        .and_then(|key| setting.executor(&key));
+    if let Some(executor) = executor {
+        let said = format!("The control plane ended this try ({}): {}", end.state(), loss.reason);
+        executor.explain(&log_path(identity), &said);
+    }
+    Ok(())
+}
+
+/// An audit record about a task that is in trouble.
+fn record(event: &'static str, task: &TaskIdentity, why: &str) -> audit::Record {
+    audit::Record::new(event, "scheduler")
+        .dag(&task.dag_id)
+        .run(&task.run_id)
+        .task(&task.task_id, Some(task.map_index))
+        .of_try(task.try_number)
+        .extra(why.into())
+}
+
+async fn version_of(tx: &mut Tx, setting: &Setting, ti: &TaskInstance) -> Result<Option<Version>, StoreError> {
     let scope = setting.org.team(ti.team);
     let current = loading::dag(tx, scope, &ti.dag_id)
         .await?
@@ -182,7 +267,7 @@ pub(crate) async fn adopt_orphans(store: &Store, setting: &Setting, ours: &AllHe
                     "a task that was queued and had not begun when the server ended is queued again");
             }
         } else {
-            fail_if_held(store, setting, &identity, "the server that ran it was ended").await?;
+            fail_if_held(store, setting, &identity, None, "the server that ran it was ended").await?;
         }
     }
     Ok(())
@@ -215,7 +300,8 @@ pub(crate) async fn find_silent(store: &Store, setting: &Setting) -> Result<usiz
     drop(tx);
     let limit = Timestamp::now() - setting.heartbeat_timeout;
     let silent = held.iter().filter(|ti| {
-        ti.state == Some(TaskState::Running) && ti.last_heartbeat.or(ti.start_date).is_none_or(|last| last < limit)
+        matches!(ti.state, Some(TaskState::Running | TaskState::Restarting))
+            && ti.last_heartbeat.or(ti.start_date).is_none_or(|last| last < limit)
     });
     let mut count = 0;
     for ti in silent {
@@ -229,7 +315,8 @@ pub(crate) async fn find_silent(store: &Store, setting: &Setting) -> Result<usiz
         {
             executor.cancel(&identity);
         }
-        fail_if_held(store, setting, &identity, "its heartbeats stopped").await?;
+        let reason = format!("no heartbeat came for {} s", setting.heartbeat_timeout.as_secs());
+        fail_if_held(store, setting, &identity, Some("heartbeat timeout"), &reason).await?;
         count += 1;
     }
     Ok(count)
@@ -268,64 +355,4 @@ fn task_key(identity: &TaskIdentity) -> TaskKey {
         task_id: identity.task_id.clone(),
         map_index: identity.map_index,
     }
-}
-
-/// What a parse child needs to run a task's own callback.
-fn task_callback(ti: &TaskInstance, run: &Run, bundle: &str, rel_path: &str, state: TaskState, reason: &str) -> Value {
-    json!({
-        "type": "TaskCallbackRequest",
-        "filepath": rel_path,
-        "bundle_name": bundle,
-        "bundle_version": run.bundle_version,
-        "msg": reason,
-        "task_callback_type": state.as_str(),
-        "ti": instance_json(ti),
-        "context_from_server": {
-            "dag_run": run_json(run),
-            "task_reschedule_count": 0,
-            "max_tries": ti.max_tries,
-            "variables": [],
-            "connections": [],
-            "xcom_keys_to_clear": [],
-            "should_retry": state == TaskState::UpForRetry,
-        },
-    })
-}
-
-/// A task instance as the Task SDK reads it.
-pub(crate) fn instance_json(ti: &TaskInstance) -> Value {
-    json!({
-        "id": ti.id.to_string(),
-        "task_id": ti.task_id,
-        "dag_id": ti.dag_id,
-        "run_id": ti.run_id,
-        "try_number": ti.try_number,
-        "map_index": ti.map_index,
-        "hostname": ti.hostname,
-        "dag_version_id": ti.dag_version_id.map(|id| id.to_string()),
-        "context_carrier": {},
-    })
-}
-
-/// A run as the Task SDK reads it.
-pub(crate) fn run_json(run: &Run) -> Value {
-    let time = |at: Option<Timestamp>| at.map(AirflowTime);
-    json!({
-        "dag_id": run.dag_id,
-        "run_id": run.run_id,
-        "logical_date": time(run.logical_date),
-        "data_interval_start": time(run.interval_start),
-        "data_interval_end": time(run.interval_end),
-        "run_after": AirflowTime(run.run_after),
-        "start_date": AirflowTime(run.start_date.unwrap_or(run.run_after)),
-        "end_date": time(run.end_date),
-        "clear_number": run.clear_number,
-        "run_type": run.run_type,
-        "state": run.state,
-        "conf": run.conf,
-        "triggering_user_name": run.triggering_user,
-        "consumed_asset_events": [],
-        "partition_key": run.partition_key,
-        "note": run.note,
-    })
 }

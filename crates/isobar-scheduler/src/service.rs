@@ -219,6 +219,10 @@ impl Scheduler {
         if silent > 0 {
             tracing::warn!(silent, "the sweep found tasks whose heartbeats stopped");
         }
+        let stuck = losses::find_stuck(&self.store, &self.setting).await?;
+        if stuck > 0 {
+            tracing::warn!(stuck, "the sweep found tasks that were queued and did not begin");
+        }
         losses::adopt_orphans(&self.store, &self.setting, &memory.held).await
     }
 }

@@ -12,6 +12,7 @@ use isobar_model::{TeamId, TeamName};
 use isobar_store::pools::DEFAULT_POOL;
 
 use crate::holder::Holder;
+use crate::losses::StuckRule;
 
 /// What a scheduler is started with.
 pub struct Setting {
@@ -27,6 +28,8 @@ pub struct Setting {
     pub parallelism: u32,
     /// A running task without a heartbeat for so long is lost.
     pub heartbeat_timeout: Duration,
+    /// What becomes of queued tasks that do not begin.
+    pub stuck: StuckRule,
     /// How long a lease lasts unless renewed.
     pub lease: Duration,
     /// How often to look for what no event told.

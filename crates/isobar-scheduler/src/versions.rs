@@ -44,6 +44,8 @@ struct Extras {
     executor_config: Option<String>,
     on_failure: bool,
     on_retry: bool,
+    /// Somebody gets e-mail of a failure, of a retry.
+    email: (bool, bool),
 }
 
 impl Version {
@@ -118,6 +120,13 @@ impl Version {
             .is_some_and(|extras| if retries { extras.on_retry } else { extras.on_failure })
     }
 
+    /// Whether somebody gets e-mail of the task's failure (`retries`: of one that will be retried).
+    pub(crate) fn wants_email(&self, task_id: &TaskId, retries: bool) -> bool {
+        self.extras
+            .get(task_id)
+            .is_some_and(|extras| if retries { extras.email.1 } else { extras.email.0 })
+    }
+
     /// A task's `retries`, 0 where the Dag has no such task.
     pub(crate) fn retries(&self, task_id: &TaskId) -> i32 {
         self.graph.find(task_id).map_or(0, |task| self.graph.task(task).retries)
@@ -142,8 +151,19 @@ fn extras(dag: &SerializedDag) -> HashMap<TaskId, Extras> {
                     .map(ToString::to_string),
                 on_failure: task.callbacks.failure,
                 on_retry: task.callbacks.retry,
+                email: emails(dag, index),
             };
             (task.task_id.clone(), extras)
         })
         .collect()
+}
+
+fn emails(dag: &SerializedDag, index: dag::TaskIdx) -> (bool, bool) {
+    let somebody = match dag.task_attribute(index, "email") {
+        Some(serde_json::Value::String(to)) => !to.is_empty(),
+        Some(serde_json::Value::Array(to)) => !to.is_empty(),
+        _ => false,
+    };
+    let task = dag.task(index);
+    (somebody && task.email_on_failure, somebody && task.email_on_retry)
 }

@@ -3,6 +3,7 @@
 
 use isobar_auth::TeamScope;
 use isobar_model::{DagId, RunId, TaskId};
+use isobar_wire::execution::TaskIdentity;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -19,6 +20,7 @@ pub struct Record {
     run_id: Option<RunId>,
     task_id: Option<TaskId>,
     map_index: Option<i32>,
+    try_number: Option<i32>,
     extra: Option<Value>,
 }
 
@@ -33,6 +35,7 @@ impl Record {
             run_id: None,
             task_id: None,
             map_index: None,
+            try_number: None,
             extra: None,
         }
     }
@@ -59,12 +62,59 @@ impl Record {
         self
     }
 
+    /// The try it is about.
+    #[must_use]
+    pub fn of_try(mut self, try_number: i32) -> Self {
+        self.try_number = Some(try_number);
+        self
+    }
+
     /// What was asked. Never a secret.
     #[must_use]
     pub fn extra(mut self, extra: Value) -> Self {
         self.extra = Some(extra);
         self
     }
+}
+
+/// Plain text as it is, all else as JSON.
+fn said(extra: &Value) -> String {
+    extra.as_str().map_or_else(|| extra.to_string(), str::to_owned)
+}
+
+/// How often an event was recorded of one try of a task, since the last record of `since`.
+///
+/// # Errors
+/// The database failed.
+pub async fn times(
+    tx: &mut Tx,
+    scope: TeamScope,
+    event: &str,
+    task: &TaskIdentity,
+    since: &str,
+) -> Result<u32, StoreError> {
+    let row = tx
+        .row(
+            "WITH said AS (SELECT event, at FROM audit WHERE team_no = $1 AND dag_id = $2 AND run_id = $3 AND task_id = $4 \
+             AND map_index = $5 AND try_number = $6 AND event IN ($7, $8)) \
+             SELECT COUNT(*) AS times FROM said WHERE event = $7 \
+             AND at > COALESCE((SELECT MAX(at) FROM said WHERE event = $8), 0)",
+            vals![
+                scope.team(),
+                &task.dag_id,
+                &task.run_id,
+                &task.task_id,
+                task.map_index,
+                task.try_number,
+                event,
+                since
+            ],
+        )
+        .await?;
+    Ok(row
+        .map_or(Ok(0), |row| row.int("times"))?
+        .try_into()
+        .unwrap_or(u32::MAX))
 }
 
 /// Writes records of one team. Take it late in a unit: on PostgreSQL the counter of ids stays locked until the commit.
@@ -90,14 +140,15 @@ pub async fn write(tx: &mut Tx, scope: TeamScope, records: &[Record]) -> Result<
                     record.run_id.as_ref().map(|id| id.as_str().to_owned()),
                     record.task_id.as_ref().map(|id| id.as_str().to_owned()),
                     record.map_index,
-                    record.extra.as_ref().map(Value::to_string),
+                    record.try_number,
+                    record.extra.as_ref().map(said),
                 ]
             })
             .collect();
         let (list, values) = values_list(1, rows);
         tx.run(
             &format!(
-                "INSERT INTO audit (team_no, id, at, event, owner, dag_id, run_id, task_id, map_index, extra) VALUES {list}"
+                "INSERT INTO audit (team_no, id, at, event, owner, dag_id, run_id, task_id, map_index, try_number, extra) VALUES {list}"
             ),
             values,
         )

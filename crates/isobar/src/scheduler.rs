@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use isobar_execution::Execution;
-use isobar_scheduler::{Holder, Scheduler, Setting};
+use isobar_scheduler::{Holder, Scheduler, Setting, StuckRule};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -58,6 +58,10 @@ impl Working {
             teams,
             parallelism: config.core.parallelism,
             heartbeat_timeout: config.tasks.heartbeat_timeout,
+            stuck: StuckRule {
+                after: config.scheduler.task_queued_timeout,
+                times: config.scheduler.num_stuck_in_queued_retries,
+            },
             lease: config.scheduler.lease,
             sweep_interval: config.scheduler.sweep_interval,
         };

@@ -175,6 +175,7 @@ fn supervisor_config(config: &Config) -> anyhow::Result<SupervisorConfig> {
         timers: Timers {
             heartbeat: config.tasks.heartbeat_interval,
             overtime: config.tasks.success_overtime,
+            kill_escalation: config.tasks.kill_grace,
             ..Timers::default()
         },
     })
@@ -207,6 +208,10 @@ impl RunTask for Forks {
                 callbacks_lost: ended.callbacks_lost,
             }
         })
+    }
+
+    fn explain(&self, log_path: &str, said: &str) {
+        self.supervisor.explain(log_path, said);
     }
 }
 

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::masker::{Masker, MaskerConfig};
-use crate::tasklog::TaskLog;
+use crate::tasklog::{Level, TaskLog};
 use crate::zygote::{Exit, Target, Zygote};
 use outcome::{Verdict, describe, verdict};
 pub use pump::{LineSink, pump};
@@ -118,6 +118,15 @@ impl Supervisor {
                     ..Ended::default()
                 }
             }
+        }
+    }
+
+    /// Writes into the log of a try what the control plane did to it. A log that cannot be opened costs the line.
+    pub fn explain(&self, log_path: &str, said: &str) {
+        let masker = Arc::new(Masker::new(self.config.masker.clone()));
+        match TaskLog::open(&self.config.base_log_folder, log_path, "task", masker) {
+            Ok(mut log) => log.note(Level::Error, said, serde_json::json!({})),
+            Err(error) => tracing::warn!(%error, said, "a task's log could not be told why it ended"),
         }
     }
 

@@ -9,7 +9,7 @@ use isobar_config::{Config, Team};
 use isobar_execution::{Execution, Settings};
 use isobar_executors::{LocalExecutor, RunEnded, RunTask, Running};
 use isobar_model::{AirflowTime, RunKey, RunState, RunType, TaskState, TeamId, TeamName};
-use isobar_scheduler::{Holder, Scheduler, Setting, TeamSetting};
+use isobar_scheduler::{Holder, Scheduler, Setting, StuckRule, TeamSetting};
 use isobar_store::runs::{self, NewRun};
 use isobar_store::task_instances::{self, TaskInstance};
 use isobar_store::{Store, migrate, pools, teams};
@@ -78,7 +78,7 @@ impl At {
 }
 
 /// Runs tasks: `hang…` until cancelled, `gate…` until [`Tasks::gate`] lets one pass, `fail…` fails, `once…` fails at its
-/// first try, `silent…` ends without a word, others succeed.
+/// first try, `silent…` ends without a word, `stuck…` never begins (`stuck_once`: the first time only), others succeed.
 pub struct Tasks {
     execution: Arc<Execution>,
     pub gate: Semaphore,
@@ -86,6 +86,8 @@ pub struct Tasks {
     pub began: Mutex<Vec<String>>,
     /// How many ran at once, at most.
     pub most: Mutex<(usize, usize)>,
+    /// What was written into logs.
+    pub said: Mutex<Vec<String>>,
     /// The machine is gone: nothing is reported any more.
     dead: CancellationToken,
 }
@@ -99,6 +101,10 @@ impl RunTask for Tasks {
             }
         })
     }
+
+    fn explain(&self, log_path: &str, said: &str) {
+        self.said.lock().unwrap().push(format!("{log_path}: {said}"));
+    }
 }
 
 impl Tasks {
@@ -109,6 +115,18 @@ impl Tasks {
             let mut most = self.most.lock().unwrap();
             most.0 += 1;
             most.1 = most.1.max(most.0);
+        }
+        let times = self
+            .began
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|began| **began == task)
+            .count();
+        if task.starts_with("stuck") && (times == 1 || task != "stuck_once") {
+            self.most.lock().unwrap().0 -= 1;
+            cancel.cancelled().await;
+            return failed("cancelled");
         }
         let caller = Caller::Task(workload.identity.clone());
         let start = TaskStart {
@@ -231,12 +249,18 @@ impl Ground {
 
     /// A scheduler with a local executor of so many slots.
     pub fn start(&self, slots: u32) -> At {
+        self.start_with(slots, |_| {})
+    }
+
+    /// The same, its setting changed.
+    pub fn start_with(&self, slots: u32, change: impl FnOnce(&mut Setting)) -> At {
         let (reports, reported) = mpsc::unbounded_channel();
         let tasks = Arc::new(Tasks {
             execution: Arc::clone(&self.execution),
             gate: Semaphore::new(0),
             began: Mutex::default(),
             most: Mutex::default(),
+            said: Mutex::default(),
             dead: CancellationToken::new(),
         });
         let executor = LocalExecutor::new(Arc::clone(&tasks) as Arc<dyn RunTask>, Some(slots), reports.clone());
@@ -248,7 +272,7 @@ impl Ground {
                 Arc::new(executor) as Arc<dyn isobar_executors::Executor>,
             )]),
         };
-        let setting = Setting {
+        let mut setting = Setting {
             org: self.org.clone(),
             holder: Holder::this_process(),
             alone: self.alone,
@@ -257,7 +281,9 @@ impl Ground {
             heartbeat_timeout: Duration::from_secs(300),
             lease: Duration::from_secs(10),
             sweep_interval: Duration::from_secs(30),
+            stuck: StuckRule::default(),
         };
+        change(&mut setting);
         let scheduler = Scheduler::new(self.store.clone(), setting, reported);
         let stop = CancellationToken::new();
         let asked = stop.clone();
