@@ -11,7 +11,7 @@ import airflow.sdk.execution_time.supervisor as supervisor
 import airflow.sdk.execution_time.task_runner
 import airflow.sdk.plugins_manager
 import airflow.sdk.serde
-from isobar_agent import bytecode, parse, rehearsal, task
+from isobar_agent import bytecode, parse, rehearsal, shortcuts, task
 
 
 TARGETS = {"task": task.run, "parse": parse.run}
@@ -26,6 +26,7 @@ def preload() -> None:
     """Warms what tasks and parses use, beyond the imports above."""
     global _log_fd
     bytecode.keep_apart()
+    shortcuts.take()
     rehearsal.warm()
     parse.warm()
     _log_fd = os.open(os.devnull, os.O_WRONLY)

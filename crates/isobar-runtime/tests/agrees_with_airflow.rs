@@ -61,6 +61,45 @@ async fn log_files_have_airflows_lines_in_airflows_order_with_airflows_keys() {
 }
 
 #[test]
+fn shortcuts_through_the_sdk_come_to_the_same_results() {
+    let home = tempfile::tempdir().unwrap();
+    let agent = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../python");
+    let out = script(home.path(), "shortcuts.py")
+        .arg(&agent)
+        .arg(agent.join("isobar_agent/sample_dag.py"))
+        .args(["bench.py", "flows.py"].map(|file| support::dags().join(file)))
+        .args(example_dags())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(
+        out.status.success() && text.contains("the same"),
+        "{text}{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+}
+
+/// Those that come with Airflow, of many kinds of operators.
+fn example_dags() -> Vec<std::path::PathBuf> {
+    let program = "import os, airflow; print(os.path.join(os.path.dirname(airflow.__file__), 'example_dags'))";
+    let out = Command::new(python()).args(["-c", program]).output().unwrap();
+    let folder = String::from_utf8(out.stdout).unwrap();
+    let names = [
+        "example_bash_operator.py",
+        "example_branch_labels.py",
+        "example_dynamic_task_mapping.py",
+        "example_params_trigger_ui.py",
+        "example_setup_teardown_taskflow.py",
+        "example_task_group_decorator.py",
+        "example_xcomargs.py",
+        "tutorial_taskflow_api.py",
+    ];
+    names
+        .map(|name| std::path::Path::new(folder.trim()).join(name))
+        .to_vec()
+}
+
+#[test]
 fn the_masker_hides_what_airflows_hides() {
     let home = tempfile::tempdir().unwrap();
     let cases = json!({

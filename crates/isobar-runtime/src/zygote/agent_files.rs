@@ -27,6 +27,10 @@ const FILES: &[(&str, &str)] = &[
         "bytecode.py",
         include_str!("../../../../python/isobar_agent/bytecode.py"),
     ),
+    (
+        "shortcuts.py",
+        include_str!("../../../../python/isobar_agent/shortcuts.py"),
+    ),
     ("task.py", include_str!("../../../../python/isobar_agent/task.py")),
     ("pages.py", include_str!("../../../../python/isobar_agent/pages.py")),
     ("preload.py", include_str!("../../../../python/isobar_agent/preload.py")),

@@ -6,7 +6,6 @@ Arguments: the folder of the Dag file, then task ids. Output: one JSON object, t
 import json
 import os
 import sys
-import tempfile
 import uuid
 
 import httpx
