@@ -8,6 +8,7 @@ one is found, because of a patch of the team's or a build of its own, it stays a
 import functools
 import hashlib
 import inspect
+import linecache
 import sys
 import types
 from collections.abc import Callable
@@ -120,10 +121,12 @@ SHORTCUTS = (
 
 def fingerprint(function: object) -> str:
     """Of a function's own source, which is the same under every Python; empty where it has none."""
-    try:
-        return hashlib.sha256(inspect.getsource(function.__code__).encode()).hexdigest()[:16]
-    except (AttributeError, OSError, TypeError):
+    code = getattr(function, "__code__", None)
+    if code is None:
         return ""
+    # Not `inspect.getsource`, which looks through a wrapper and asks all loaded modules for the one it stands in.
+    lines = inspect.getblock(linecache.getlines(code.co_filename)[code.co_firstlineno - 1 :])
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 
 
 def take() -> list[str]:
@@ -135,6 +138,7 @@ def take() -> list[str]:
             setattr(owner, name, functools.wraps(original)(shortcut))
         else:
             left_out.append(f"{owner.__name__}.{name}")
+    linecache.clearcache()
     if decorator.inspect is inspect:
         # A module of its own: `inspect` itself stays what it is for everybody else.
         decorator.inspect = types.ModuleType("inspect", inspect.__doc__)

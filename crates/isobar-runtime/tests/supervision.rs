@@ -339,3 +339,15 @@ async fn a_child_that_nobody_wants_any_more_is_gone() {
     drop(child);
     gone(pid).await;
 }
+
+#[tokio::test]
+async fn a_process_that_asks_for_a_log_channel_of_its_own_gets_one_and_its_lines_are_kept() {
+    let team = Team::start().await;
+    let done = team.run(&MemoryApi::with(|_| {}), "relogs").await;
+    assert_eq!(done.ended.reported, Some("success"), "{:#?}", done.log);
+    for text in ["over the first channel", "over the second channel"] {
+        let line = done.log.iter().find(|line| line["event"] == text);
+        let line = line.unwrap_or_else(|| panic!("`{text}` is not in {:#?}", done.log));
+        assert_eq!((&line["logger"], &line["level"]), (&"relogs".into(), &"warning".into()));
+    }
+}

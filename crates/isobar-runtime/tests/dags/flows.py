@@ -160,6 +160,18 @@ with DAG(
         subprocess.Popen(["sleep", "45"], start_new_session=True)
 
     @task
+    def relogs():
+        import logging
+
+        from airflow.sdk.execution_time import task_runner
+
+        logging.getLogger("relogs").warning("over the first channel")
+        # What a process does that took this one's place, or was started by it, to log like it.
+        task_runner.reinit_supervisor_comms()
+        logging.getLogger("relogs").warning("over the second channel")
+        return Variable.get("greeting", default="no greeting")
+
+    @task
     def store():
         context = get_current_context()
         store = context["task_state_store"]
