@@ -195,7 +195,7 @@ with DAG(
 
     noop() >> [value(), boom(), give_up(), skip(), sys_exit(), os_exit(), os_exit_well(), killed(), crash()]
     [too_long(), outlet(), outputs(), secrets(), not_a_number(), big(), slow(), stubborn(), lingering()]
-    [leaves_a_process(), store(), environment(), garbage(), as_another()]
+    [leaves_a_process(), store(), environment(), garbage(), as_another(), relogs()]
 
     Killable(task_id="killable")
     Never(task_id="never", mode="reschedule", poke_interval=60)
