@@ -37,8 +37,17 @@ TASKS = (
 )
 
 
-@functools.cache
+_known: dict[int, tuple[object, TypeAdapter]] = {}
+
+
 def _adapter(kind: object) -> TypeAdapter:
+    """The adapter of a kind, found by its identity: the hash of a union of 60 messages is that of all of them."""
+    known = _known.get(id(kind))
+    return known[1] if known else _adapter_of_its_like(kind)
+
+
+@functools.cache
+def _adapter_of_its_like(kind: object) -> TypeAdapter:
     return TypeAdapter(kind)
 
 
@@ -47,6 +56,9 @@ def share_adapters() -> None:
 
     An adapter has no state, and building these takes a third of a small task.
     """
+    for kind in (comms.ToTask, task_runner.JsonValue):
+        # Held as well, so that its number is never another's.
+        _known[id(kind)] = kind, _adapter_of_its_like(kind)
     comms.TypeAdapter = task_runner.TypeAdapter = _adapter
 
 

@@ -11,12 +11,21 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.execution_time import comms, task_runner
 
 
+class _Decoder:
+    """The channel's class, asked for with its message types: they are hints only, and hashing all of them takes time."""
+
+    def __class_getitem__(cls, kinds: object) -> type[comms.CommsDecoder]:
+        return comms.CommsDecoder
+
+
 def run() -> None:
     """Airflow's own task runner, which would start again as another user through sudo: that is refused here."""
     wait_for_work()
     parse = task_runner.parse
 
     def parse_and_check(what, log):
+        # The channel is there, and what follows may be the team's code.
+        task_runner.CommsDecoder = comms.CommsDecoder
         ti = parse(what, log)
         user = getattr(ti.task, "run_as_user", None) or conf.get("core", "default_impersonation", fallback=None)
         if user and user != getpass.getuser():
@@ -31,6 +40,7 @@ def run() -> None:
         return ti
 
     task_runner.parse = parse_and_check
+    task_runner.CommsDecoder = _Decoder
     task_runner.main()
 
 
