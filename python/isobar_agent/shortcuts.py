@@ -85,22 +85,26 @@ class _Signatures:
     """`inspect.signature` that remembers its last answer about a plain function: TaskFlow asks five times per task."""
 
     def __init__(self) -> None:
-        self.function: types.FunctionType | None = None
-        self.parts: tuple = ()
-        self.named: list[dict] = []
-        self.answer: inspect.Signature | None = None
+        # One tuple, so that threads see all of it or nothing: function, code, defaults, the two kinds of names, answer.
+        self.last: tuple = (None, None, None, {}, {}, None)
 
     def __call__(self, obj: object, **options: object) -> inspect.Signature:
         if options or type(obj) is not types.FunctionType or obj.__dict__:
             return inspect.signature(obj, **options)
-        parts = (obj.__code__, obj.__defaults__)
-        named = [obj.__kwdefaults__ or {}, obj.__annotations__]
-        if obj is self.function and all(map(_is, parts, self.parts)) and all(map(_same, named, self.named)):
-            return self.answer
-        self.function, self.parts, self.named = None, parts, [dict(each) for each in named]
-        self.answer = inspect.signature(obj)
-        self.function = obj
-        return self.answer
+        by_name, annotations = obj.__kwdefaults__ or {}, obj.__annotations__
+        function, code, defaults, same_by_name, same_annotations, answer = self.last
+        if (
+            obj is function
+            and obj.__code__ is code
+            and obj.__defaults__ is defaults
+            and _same(by_name, same_by_name)
+            and _same(annotations, same_annotations)
+        ):
+            return answer
+        seen = obj, obj.__code__, obj.__defaults__, dict(by_name), dict(annotations)
+        answer = inspect.signature(obj)
+        self.last = *seen, answer
+        return answer
 
 
 def _is(one: object, other: object) -> bool:
@@ -109,6 +113,8 @@ def _is(one: object, other: object) -> bool:
 
 def _same(one: dict, other: dict) -> bool:
     """Whether both have the very same things, in the same order; nothing of theirs is asked whether it is equal."""
+    if not one and not other:
+        return True
     return len(one) == len(other) and all(map(_is, one, other)) and all(map(_is, one.values(), other.values()))
 
 
