@@ -188,7 +188,11 @@ pub(crate) fn scheduler(reader: Reader<'_>) -> Scheduler {
         create_delta_data_intervals: reader.bool("create_delta_data_intervals", default.create_delta_data_intervals),
         use_job_schedule: reader.bool("use_job_schedule", default.use_job_schedule),
         task_queued_timeout: positive(&reader, "task_queued_timeout", default.task_queued_timeout),
-        num_stuck_in_queued_retries: reader.count("num_stuck_in_queued_retries", 0, default.num_stuck_in_queued_retries),
+        num_stuck_in_queued_retries: reader.count(
+            "num_stuck_in_queued_retries",
+            0,
+            default.num_stuck_in_queued_retries,
+        ),
         lease: positive(&reader, "lease", default.lease),
         sweep_interval: positive(&reader, "sweep_interval", default.sweep_interval),
     };

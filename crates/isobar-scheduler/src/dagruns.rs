@@ -266,6 +266,7 @@ impl Pass<'_> {
             .map(|new| version.new_instance(new))
             .collect();
         task_instances::insert(self.tx, scope, &row.key(), &instances, self.now).await?;
+        self.make_deadlines(&row, &version.deadlines).await?;
         let run = RunRef::of(&row);
         tracing::info!(team = %run.team, dag = %run.key.dag_id, run = %run.key.run_id, "run made");
         if let Some(dag) = self.memory.dags.get_mut(key) {

@@ -9,6 +9,7 @@
 mod admitting;
 mod asset_queue;
 mod dagruns;
+mod deadlines;
 mod events;
 mod handing;
 mod holder;

@@ -69,6 +69,7 @@ pub(crate) async fn everything(
     for row in runs {
         pass.enter_run(row).await?;
     }
+    pass.await_deadlines().await?;
     let keys: Vec<DagKey> = pass.memory.dags.keys().cloned().collect();
     for key in keys {
         pass.start_plan(&key).await?;
@@ -247,6 +248,7 @@ impl Pass<'_> {
         if let Some(dag) = self.memory.dags.get_mut(&dag_key) {
             dag.runs.insert(run.clone());
         }
+        self.make_deadlines(&row, &version.deadlines).await?;
         let running = row.state == RunState::Running;
         self.memory.runs.insert(
             run.clone(),

@@ -109,6 +109,7 @@ impl<'a> Pass<'a> {
             match timed {
                 Timed::Dag(dag) => self.step_dag(&dag, dagplan::Event::Timer),
                 Timed::Run(run) => self.step_run(&run, isobar_engine::planner::Event::Timer),
+                Timed::Deadlines => self.miss_deadlines().await?,
             }
         }
         self.settle().await
@@ -134,6 +135,7 @@ impl<'a> Pass<'a> {
             }
             if let Some((run, end)) = self.ended.pop() {
                 self.call_back(&run, &end).await?;
+                self.meet_deadlines(&run, end.state).await?;
             } else if let Some(run) = self.past.pop_first() {
                 self.tell_following(&run).await?;
             } else if let Some(dag) = self.failed_dags.pop_first() {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use isobar_auth::OrgScope;
+use isobar_auth::{MasterKey, OrgScope};
 use isobar_config::{DefaultPool, Team};
 use isobar_engine::admission::{ExecutorKey, PoolKey};
 use isobar_executors::Executor;
@@ -18,6 +18,8 @@ use crate::losses::StuckRule;
 pub struct Setting {
     /// The organisation's scope, made at process start.
     pub org: OrgScope,
+    /// Opens what is sealed: deadlines may be as long as a variable says.
+    pub master_key: MasterKey,
     /// This process, for leases.
     pub holder: Holder,
     /// No other process can schedule on this database (SQLite): leases need no renewing and are taken at once.

@@ -15,6 +15,8 @@ pub(crate) enum Timed {
     Dag(DagKey),
     /// The planner of a run.
     Run(RunRef),
+    /// Deadlines of runs.
+    Deadlines,
 }
 
 /// The earliest wish of each.

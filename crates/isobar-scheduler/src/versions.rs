@@ -33,6 +33,7 @@ pub(crate) struct Version {
     pub aliases: Vec<String>,
     pub on_success: bool,
     pub on_failure: bool,
+    pub deadlines: Vec<dag::Deadline>,
     extras: HashMap<TaskId, Extras>,
 }
 
@@ -89,6 +90,7 @@ impl Version {
             condition,
             on_success: dag.callbacks.success,
             on_failure: dag.callbacks.failure,
+            deadlines: dag.deadlines.clone(),
             extras: extras(&dag),
         })
     }

@@ -13,6 +13,7 @@ pub mod counters;
 pub mod dag_changes;
 pub mod dags;
 mod db;
+pub mod deadlines;
 mod error;
 pub mod events;
 pub mod hitl;

@@ -6,7 +6,10 @@ use crate::db::{Dialect, vals};
 use crate::{Store, StoreError, Tx};
 
 /// Number, name and text of every migration. `{uuid}`, `{serial}` and `{bytes}` stand for the dialect's own types.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "foundation", include_str!("../migrations/0001_foundation.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "foundation", include_str!("../migrations/0001_foundation.sql")),
+    (6, "deadlines", include_str!("../migrations/0006_deadlines.sql")),
+];
 
 /// The migration that this binary was built for.
 #[must_use]

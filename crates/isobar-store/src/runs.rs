@@ -265,7 +265,8 @@ pub async fn set_note(
 }
 
 /// Tables whose rows belong to a run by its key.
-const OF_A_RUN: [&str; 7] = [
+const OF_A_RUN: [&str; 8] = [
+    "deadline",
     "xcom",
     "task_map",
     "rendered_fields",

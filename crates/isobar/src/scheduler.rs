@@ -53,6 +53,7 @@ impl Working {
         let (sides, teams) = TeamSides::start(config, &teams, execution, deployment.store.signals(), &reports)?;
         let setting = Setting {
             org: deployment.org.clone(),
+            master_key: deployment.master.clone(),
             holder: Holder::this_process(),
             alone: config.database.is_sqlite(),
             teams,

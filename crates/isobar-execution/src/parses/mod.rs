@@ -4,7 +4,7 @@ mod definition;
 
 use isobar_auth::TeamScope;
 use isobar_model::TeamId;
-use isobar_model::dag::SerializedDag;
+use isobar_model::dag::{Deadline, DeadlineReference, SerializedDag};
 use isobar_store::dags::{self, StoredParses};
 use isobar_store::{StoreError, callbacks};
 use isobar_wire::agent::{AgentApi, KnownFile, ParsedFile, PendingCallback};
@@ -106,6 +106,11 @@ fn check(mut file: ParsedFile, pools: &[String], paused: bool) -> dags::ParsedFi
     let mut readable = Vec::new();
     for json in std::mem::take(&mut file.dags) {
         match SerializedDag::read(json) {
+            Ok(dag) if wants_our_database(&dag) => problems.push(format!(
+                "A deadline of Dag `{}` counts from a reference of your own, which would be evaluated inside the control \
+                 plane; hint: use one of `DeadlineReference`'s own",
+                dag.dag_id
+            )),
             Ok(dag) => readable.push(dag),
             Err(error) => problems.push(error.to_string()),
         }
@@ -188,6 +193,12 @@ fn without_nul(text: String) -> String {
     } else {
         text
     }
+}
+
+/// Whether a deadline's reference is a class of the team's, which wants a database session to answer.
+fn wants_our_database(dag: &SerializedDag) -> bool {
+    let custom = |deadline: &Deadline| matches!(deadline.reference, DeadlineReference::Custom(_));
+    dag.deadlines.iter().any(custom)
 }
 
 /// The first task that names a pool which is not its team's.

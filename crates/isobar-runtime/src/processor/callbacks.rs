@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use isobar_model::TeamId;
 use isobar_wire::agent::{AgentApi, PendingCallback};
+use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::bundle::FileId;
@@ -13,7 +14,7 @@ use super::report::insist;
 /// Most callbacks claimed at once.
 const CLAIM: u32 = 50;
 
-/// The callbacks of one file; one child runs them in their order.
+/// The callbacks of one file; one child runs them in their order. A function by its import path has a child of its own.
 pub(super) struct CallbackJob {
     pub(super) file: FileId,
     pub(super) callbacks: Vec<PendingCallback>,
@@ -50,17 +51,30 @@ pub(super) async fn claim(
 
 fn by_file(callbacks: Vec<PendingCallback>) -> Vec<CallbackJob> {
     let mut files: BTreeMap<FileId, Vec<PendingCallback>> = BTreeMap::new();
+    let mut alone = Vec::new();
     for callback in callbacks {
         let file = FileId {
             bundle: callback.bundle.as_str().into(),
             rel_path: callback.rel_path.as_str().into(),
         };
-        files.entry(file).or_default().push(callback);
+        if stands_alone(&callback.request) {
+            alone.push(CallbackJob {
+                file,
+                callbacks: vec![callback],
+            });
+        } else {
+            files.entry(file).or_default().push(callback);
+        }
     }
-    files
+    let together = files
         .into_iter()
-        .map(|(file, callbacks)| CallbackJob { file, callbacks })
-        .collect()
+        .map(|(file, callbacks)| CallbackJob { file, callbacks });
+    together.chain(alone).collect()
+}
+
+/// Whether a request names a function to call, rather than something to do with the Dags of its file.
+pub(super) fn stands_alone(request: &Value) -> bool {
+    request["type"] == "RunCallback"
 }
 
 /// Acknowledges callbacks that ran, well or badly.

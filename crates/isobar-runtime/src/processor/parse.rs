@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
+use super::callbacks::stands_alone;
 use super::log::ParseLog;
 use crate::channel::Channel;
 use crate::masker::Masker;
@@ -34,6 +35,27 @@ pub(super) struct Job {
     /// Callbacks to run instead of reporting Dags; empty for a parse.
     pub(super) callbacks: Vec<Value>,
     pub(super) timeout: Duration,
+}
+
+impl Job {
+    /// The function to call, where that is what the child is for.
+    fn function(&self) -> Option<&Value> {
+        self.callbacks.first().filter(|request| stands_alone(request))
+    }
+
+    fn first_frame(&self) -> Value {
+        let mut frame = match self.function() {
+            Some(function) => function.clone(),
+            None => json!({
+                "type": "DagFileParseRequest",
+                "bundle_name": &*self.bundle,
+                "callback_requests": self.callbacks,
+            }),
+        };
+        frame["file"] = json!(self.file);
+        frame["bundle_path"] = json!(self.bundle_path);
+        frame
+    }
 }
 
 /// How it went.
@@ -80,7 +102,12 @@ pub(super) async fn run(
     log: &Arc<ParseLog>,
     stop: &CancellationToken,
 ) -> Outcome {
-    let mut child = match zygote.fork(Target::Parse, &[]).await {
+    let target = if job.function().is_some() {
+        Target::Callback
+    } else {
+        Target::Parse
+    };
+    let mut child = match zygote.fork(target, &[]).await {
         Ok(child) => child,
         Err(ZygoteError::Gone(_)) => return Outcome::NotBegun,
         Err(error) => return Outcome::Failed(format!("The parse could not begin: {error}")),
@@ -146,6 +173,9 @@ fn judge(talk: Ended, exit: Exit, job: &Job) -> Outcome {
             "The process that read {file} said what cannot be understood: {reason}"
         )),
         (Ended::Talked(Ok(None)), Exit::Code(0)) if !job.callbacks.is_empty() => Outcome::Quiet,
+        (Ended::Talked(Ok(None)), Exit::Code(_)) if job.function().is_some() => {
+            Outcome::Failed("The callback failed; the file's log says why.".to_owned())
+        }
         (Ended::Talked(Ok(None)), Exit::Code(code)) => Outcome::Failed(format!(
             "The process that read {file} ended with exit code {code} and gave no result.\nhint: look for `sys.exit` or \
              `os._exit` at the top level of the file"
@@ -171,15 +201,8 @@ async fn converse(requests: UnixStream, child: &mut Child, job: &Job, door: &Doo
         Arc::clone(&door.masker),
         Arc::new(RETRIES),
     );
-    let first = json!({
-        "type": "DagFileParseRequest",
-        "file": job.file,
-        "bundle_path": job.bundle_path,
-        "bundle_name": &*job.bundle,
-        "callback_requests": job.callbacks,
-    });
     // Where the child is gone already, reading says so.
-    let _ = channel.start(&first).await;
+    let _ = channel.start(&job.first_frame()).await;
     let mut found = None;
     let mut asked = false;
     let mut ended = false;

@@ -36,6 +36,10 @@ const FILES: &[(&str, &str)] = &[
     ("preload.py", include_str!("../../../../python/isobar_agent/preload.py")),
     ("parse.py", include_str!("../../../../python/isobar_agent/parse.py")),
     (
+        "callback.py",
+        include_str!("../../../../python/isobar_agent/callback.py"),
+    ),
+    (
         "sample_dag.py",
         include_str!("../../../../python/isobar_agent/sample_dag.py"),
     ),

@@ -72,6 +72,8 @@ pub enum Target {
     Task,
     /// Airflow's parse of one file; its first frame is `DagFileParseRequest`.
     Parse,
+    /// One function of the team's, by its import path; its first frame is `RunCallback`.
+    Callback,
 }
 
 impl Target {
@@ -79,6 +81,7 @@ impl Target {
         match self {
             Self::Task => "task",
             Self::Parse => "parse",
+            Self::Callback => "callback",
         }
     }
 }

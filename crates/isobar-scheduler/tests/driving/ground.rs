@@ -182,6 +182,10 @@ impl Tasks {
     }
 }
 
+fn master_key() -> MasterKey {
+    MasterKey::from_text("a test's secret of more than thirty-two bytes").unwrap()
+}
+
 fn failed(why: &str) -> RunEnded {
     RunEnded {
         failure: Some(why.to_owned()),
@@ -231,8 +235,7 @@ impl Ground {
         tx.commit().await.unwrap();
         let mut config = Config::with_home(folder.path());
         config.core.dags_are_paused_at_creation = false;
-        let master = MasterKey::from_text("a test's secret of more than thirty-two bytes").unwrap();
-        let settings = Settings::from_config(&config, master);
+        let settings = Settings::from_config(&config, master_key());
         let execution = Arc::new(Execution::new(store.clone(), org.clone(), settings));
         Self {
             store,
@@ -274,6 +277,7 @@ impl Ground {
         };
         let mut setting = Setting {
             org: self.org.clone(),
+            master_key: master_key(),
             holder: Holder::this_process(),
             alone: self.alone,
             teams: HashMap::from([(TEAM, team)]),
