@@ -12,6 +12,9 @@ demo: release ## three teams, real Dags, on SQLite: builds, makes the environmen
 test: ## everything: unit tests, contracts on both databases, whole paths with real Python tasks
 	@tools/test.sh
 
+conformance: ## ask Airflow 3.3.2 afresh: record new cases with a new seed and compare (SEED, COUNT, PART)
+	@CONFORMANCE_SEED=$(SEED) CONFORMANCE_COUNT=$(COUNT) tools/conformance.sh $(PART)
+
 build: ## the development binary
 	cargo build -p isobar
 
@@ -27,4 +30,4 @@ format: ## put every source file into shape
 clean-demo: ## forget the demo's state, environments and data
 	rm -rf .demo
 
-.PHONY: help demo test build release check format clean-demo
+.PHONY: help demo test conformance build release check format clean-demo

@@ -12,6 +12,7 @@ mod expand;
 mod gate;
 mod integrity;
 mod mapping;
+mod past;
 pub mod retry;
 mod rule;
 
@@ -28,6 +29,7 @@ pub use event::{
 use expand::Revised;
 use gate::Gate;
 pub use integrity::initial_instances;
+pub use past::Preceding;
 
 use crate::graph::{SharedGraph, TaskNo};
 
@@ -37,7 +39,8 @@ pub struct Planner {
     run: RunFacts,
     book: Book,
     choices: HashMap<(TaskNo, MapIndex), SkipChoice>,
-    past: PastFacts,
+    /// None while it is not known what the tasks of a new Dag version ask of it.
+    past: Option<PastFacts>,
     timers: BTreeSet<(Timestamp, TaskNo, MapIndex)>,
     woken_at: Option<Timestamp>,
     finished: bool,
@@ -52,11 +55,17 @@ enum Outcome {
 impl Planner {
     /// Starts planning a run, and says what is to be done at once.
     pub fn load(graph: SharedGraph, snapshot: RunSnapshot, now: Timestamp, out: &mut Vec<Command>) -> Self {
+        let mut planner = Self::begin(graph, snapshot, now, out);
+        planner.settle(now, out);
+        planner
+    }
+
+    fn begin(graph: SharedGraph, snapshot: RunSnapshot, now: Timestamp, out: &mut Vec<Command>) -> Self {
         let mut planner = Self {
             run: snapshot.run,
             book: Book::new(graph),
             choices: HashMap::new(),
-            past: snapshot.past,
+            past: Some(snapshot.past),
             timers: BTreeSet::new(),
             woken_at: None,
             finished: false,
@@ -65,8 +74,8 @@ impl Planner {
         planner.note_choices(snapshot.choices);
         let verify = snapshot.verify || snapshot.instances.is_empty();
         planner.enter(snapshot.instances, verify, now, out);
+        planner.heed_failures(&snapshot.failed, now, out);
         planner.book.look_at_everything();
-        planner.settle(now, out);
         planner
     }
 
@@ -83,11 +92,11 @@ impl Planner {
                 self.book.look_at_everything();
             }
             Event::PastChanged(past) => {
-                self.past = past;
+                self.past = Some(past);
                 self.look_at_past_dependents();
             }
             Event::DagChanged(graph) => {
-                *self = Self::load(graph, self.snapshot(), now, out);
+                self.follow(graph, now, out);
                 return;
             }
         }
@@ -117,30 +126,33 @@ impl Planner {
         &self.book.graph
     }
 
+    /// Goes on with another version of the Dag.
+    fn follow(&mut self, graph: SharedGraph, now: Timestamp, out: &mut Vec<Command>) {
+        let asks_the_past = graph.past_tasks().next().is_some();
+        let mut planner = Self::begin(graph, self.snapshot(), now, out);
+        if asks_the_past && self.run.logical_date.is_some() {
+            planner.past = None;
+        }
+        planner.settle(now, out);
+        *self = planner;
+    }
+
     fn take_in(&mut self, changes: Changes, now: Timestamp, out: &mut Vec<Command>) {
         self.note_lengths(changes.lengths);
-        self.note_choices(changes.choices);
+        let choices = changes.choices;
         for key in &changes.deleted {
             if let Some(task) = self.book.graph.find(&key.task_id) {
                 self.book.put(task, key.map_index, None);
             }
         }
-        let mut failed = changes.failed;
         for row in changes.instances {
-            let Some(task) = self.book.graph.find(&row.key.task_id) else {
-                continue;
-            };
-            let was = self.book.get(task, row.key.map_index).and_then(|inst| inst.state);
-            if row.state == Some(TaskState::Failed) && was != row.state {
-                failed.push(row.key.clone());
-            }
-            self.book.put(task, row.key.map_index, Some(Inst::from_row(&row)));
-        }
-        if self.book.graph.spec().fail_fast {
-            for key in &failed {
-                self.stop_others(key, now, out);
+            if let Some(task) = self.book.graph.find(&row.key.task_id) {
+                self.forget_choice_before(task, &row);
+                self.book.put(task, row.key.map_index, Some(Inst::from_row(&row)));
             }
         }
+        self.note_choices(choices);
+        self.heed_failures(&changes.failed, now, out);
     }
 
     fn note_lengths(&mut self, lengths: Vec<MapLength>) {
@@ -167,6 +179,15 @@ impl Planner {
             for down in &graph.task(task).downstream {
                 self.book.look(Look::all(*down));
             }
+        }
+    }
+
+    /// A branch that was run again chooses again: what it chose before counts no more once the new try has ended.
+    fn forget_choice_before(&mut self, task: TaskNo, row: &Instance) {
+        let index = row.key.map_index;
+        let was = self.book.get(task, index).and_then(|inst| inst.state);
+        if self.book.graph.task(task).skips && matches!(was, Some(TaskState::Running | TaskState::Restarting)) {
+            self.choices.remove(&(task, index));
         }
     }
 
@@ -354,7 +375,8 @@ impl Planner {
             instances,
             lengths: lengths.collect(),
             choices: self.choices.values().cloned().collect(),
-            past: self.past.clone(),
+            past: self.past.clone().unwrap_or_default(),
+            failed: Vec::new(),
             verify: true,
         }
     }

@@ -47,6 +47,7 @@ fn run(
         lengths: Vec::new(),
         choices: Vec::new(),
         past: PastFacts::default(),
+        failed: Vec::new(),
         verify: false,
     };
     let mut out = Vec::new();

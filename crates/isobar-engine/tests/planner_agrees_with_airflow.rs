@@ -2,16 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "recorded/rows.rs"]
+mod rows;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use isobar_engine::graph::{DagSpec, RunGraph};
 use isobar_engine::planner::{
-    Changes, Command, Event, Instance, MapLength, NewInstance, PastFacts, Planner, RunFacts, RunSnapshot, SkipChoice,
+    Changes, Event, MapLength, PastFacts, Planner, RunFacts, RunSnapshot, SkipChoice,
     initial_instances,
 };
-use isobar_model::{MapIndex, RunId, RunState, RunType, TaskId, TaskKey, TaskState};
+use isobar_model::{MapIndex, RunId, RunState, RunType, TaskId, TaskState};
 use jiff::Timestamp;
+use rows::{Place, Rows};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -41,93 +45,6 @@ struct Extra {
     skipped: Option<Vec<TaskId>>,
 }
 
-type Place = (TaskId, MapIndex);
-type States = BTreeMap<Place, Option<TaskState>>;
-
-/// The rows of a run, kept as a store would keep them.
-struct Rows {
-    instances: BTreeMap<Place, Instance>,
-    run: RunState,
-}
-
-impl Rows {
-    fn state_mut(&mut self, key: &TaskKey, from: (Option<TaskState>, i32)) -> &mut Instance {
-        let row = self
-            .instances
-            .get_mut(&place(key))
-            .expect("commands name instances there are");
-        assert_eq!((row.state, row.try_number), from, "compare-and-set of {key:?}");
-        row
-    }
-
-    fn create(&mut self, new: Vec<NewInstance>) {
-        for instance in new {
-            let place = place(&instance.key);
-            assert!(
-                self.instances.insert(place, blank(instance.key)).is_none(),
-                "made twice"
-            );
-        }
-    }
-
-    fn carry_out(&mut self, commands: Vec<Command>) {
-        for command in commands {
-            match command {
-                Command::Create(new) => self.create(new),
-                Command::PlaceholderBecomesFirst { task_id } => {
-                    let mut row = self
-                        .instances
-                        .remove(&(task_id.clone(), -1))
-                        .expect("there is a placeholder");
-                    row.key.map_index = 0;
-                    assert!(self.instances.insert((task_id, 0), row).is_none());
-                }
-                Command::DeletePlaceholder { task_id } => {
-                    assert!(self.instances.remove(&(task_id, -1)).is_some());
-                }
-                Command::SetState { key, from, to, .. } => self.state_mut(&key, from).state = to,
-                Command::Ready {
-                    key, from, try_number, ..
-                } => {
-                    let row = self.state_mut(&key, from);
-                    row.state = Some(TaskState::Scheduled);
-                    row.try_number = try_number;
-                }
-                Command::SucceedAtOnce { key, from, try_number } => {
-                    let row = self.state_mut(&key, from);
-                    row.state = Some(TaskState::Success);
-                    row.try_number = try_number;
-                }
-                Command::FinishRun(end) => self.run = end.state,
-                Command::DeferAtOnce { .. } | Command::WakeAt(_) => {}
-            }
-        }
-    }
-
-    fn states(&self) -> States {
-        self.instances
-            .iter()
-            .map(|(place, row)| (place.clone(), row.state))
-            .collect()
-    }
-}
-
-fn place(key: &TaskKey) -> Place {
-    (key.task_id.clone(), key.map_index)
-}
-
-fn blank(key: TaskKey) -> Instance {
-    Instance {
-        key,
-        state: None,
-        try_number: 0,
-        end_date: None,
-        retry_delay_override: None,
-        reschedule_date: None,
-        has_result: false,
-    }
-}
-
 fn state(letter: &str) -> Option<TaskState> {
     Some(match letter {
         "n" => return None,
@@ -154,6 +71,15 @@ impl Extra {
     }
 }
 
+type States = BTreeMap<Place, Option<TaskState>>;
+
+fn states(rows: &Rows) -> States {
+    rows.instances
+        .iter()
+        .map(|(place, row)| (place.clone(), row.state))
+        .collect()
+}
+
 fn date() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
 }
@@ -174,11 +100,7 @@ struct Replay {
 impl Replay {
     fn new(dag: DagSpec) -> Self {
         let graph = Arc::new(RunGraph::new(dag).unwrap());
-        let mut rows = Rows {
-            instances: BTreeMap::new(),
-            run: RunState::Running,
-        };
-        rows.create(initial_instances(&graph, RunType::Manual, Some(date())));
+        let rows = Rows::new(initial_instances(&graph, RunType::Manual, Some(date())));
         Self {
             graph,
             rows,
@@ -211,6 +133,11 @@ impl Replay {
             row.state = state(&letter);
             row.has_result = extra.result;
             row.end_date = Some("2026-01-02T00:00:00Z".parse().unwrap());
+            if row.state.is_some() {
+                let mut begun = row.clone();
+                begun.state = Some(TaskState::Running);
+                changes.instances.push(begun);
+            }
             changes.instances.push(row.clone());
             let key = row.key.clone();
             if map_index < 0 {
@@ -259,6 +186,7 @@ impl Replay {
             lengths: self.lengths.iter().map(length).collect(),
             choices: self.choices.values().cloned().collect(),
             past: PastFacts::default(),
+            failed: Vec::new(),
             verify,
         }
     }
@@ -315,7 +243,7 @@ fn replay(recorded: Recorded, reload: bool) -> Result<(), String> {
             "f" => RunState::Failed,
             _ => RunState::Running,
         };
-        let actual = replay.rows.states();
+        let actual = states(&replay.rows);
         if actual != expected || replay.rows.run != run_expected {
             let places: BTreeSet<&Place> = actual.keys().chain(expected.keys()).collect();
             let differing: Vec<String> = places

@@ -60,6 +60,7 @@ fn snapshot(instances: Vec<Instance>) -> RunSnapshot {
         lengths: Vec::new(),
         choices: Vec::new(),
         past: PastFacts::default(),
+        failed: Vec::new(),
         verify: false,
     }
 }

@@ -85,6 +85,7 @@ fn run(dag: DagSpec, fan: u64) -> (Duration, u32) {
         lengths: Vec::new(),
         choices: Vec::new(),
         past: isobar_engine::planner::PastFacts::default(),
+        failed: Vec::new(),
         verify: false,
     };
     let mut out = Vec::new();

@@ -106,8 +106,22 @@ impl Planner {
         self.finish(RunState::Failed, WhyEnded::TimedOut, cause, out);
     }
 
-    /// Under `fail_fast`, a failure fails what runs and skips the rest, teardowns and what succeeded or failed apart.
-    pub(super) fn stop_others(&mut self, failed: &TaskKey, now: Timestamp, out: &mut Vec<Command>) {
+    /// Under `fail_fast`, failures stop the others.
+    pub(super) fn heed_failures(&mut self, failed: &[TaskKey], now: Timestamp, out: &mut Vec<Command>) {
+        if self.book.graph.spec().fail_fast && self.run.state == RunState::Running {
+            for key in failed {
+                self.stop_others(key, now, out);
+            }
+        }
+    }
+
+    /// A failure fails what runs and skips the rest, teardowns and what succeeded or failed apart.
+    fn stop_others(&mut self, failed: &TaskKey, now: Timestamp, out: &mut Vec<Command>) {
+        let is_failed = |inst: &Inst| inst.state == Some(TaskState::Failed);
+        let task = self.book.graph.find(&failed.task_id);
+        if !task.is_some_and(|task| self.book.get(task, failed.map_index).is_some_and(is_failed)) {
+            return;
+        }
         let others: Vec<(TaskNo, MapIndex, Option<TaskState>)> = self
             .instances()
             .filter(|(task, _, inst)| {

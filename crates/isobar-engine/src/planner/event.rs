@@ -122,6 +122,9 @@ pub struct RunSnapshot {
     /// The preceding run, if any task depends on the past.
     #[serde(default)]
     pub past: PastFacts,
+    /// Failures that the run may not have heard of yet ([`Changes::failed`]).
+    #[serde(default)]
+    pub failed: Vec<TaskKey>,
     /// Compare the instances with the Dag: remove, restore and create. Say so when the run's Dag version changed.
     /// A run without any instance is always compared.
     #[serde(default)]
@@ -143,7 +146,9 @@ pub struct Changes {
     /// Choices that were made or, empty, taken back.
     #[serde(default)]
     pub choices: Vec<SkipChoice>,
-    /// Instances whose *failure* is what the event reports: under `fail_fast` they stop the others.
+    /// Instances whose try failed for good, by a worker's word or because it was lost: under `fail_fast` they stop the others.
+    /// One that was marked failed by hand does not. Say it again where it is not known whether it was heard; an instance that is
+    /// not failed any more stops nobody.
     #[serde(default)]
     pub failed: Vec<TaskKey>,
 }
@@ -159,7 +164,7 @@ pub enum Event {
     RunChanged(RunFacts),
     /// The preceding run changed.
     PastChanged(PastFacts),
-    /// The Dag has another version, which this run follows.
+    /// The Dag has another version, which this run follows. Tasks that depend on the past wait for [`Event::PastChanged`] after it.
     DagChanged(SharedGraph),
 }
 

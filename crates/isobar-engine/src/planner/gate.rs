@@ -184,10 +184,16 @@ impl Planner {
     fn past_allows(&self, task: TaskNo) -> bool {
         let graph = &self.book.graph;
         let spec = graph.task(task);
-        if !spec.depends_on_past || self.past.first_of_backfill {
+        if !spec.depends_on_past {
             return true;
         }
-        let Some(previous) = &self.past.previous else {
+        let Some(past) = &self.past else {
+            return false;
+        };
+        if past.first_of_backfill {
+            return true;
+        }
+        let Some(previous) = &past.previous else {
             return true;
         };
         let began_later = |date: Timestamp| spec.start_date.is_some_and(|start| date < start);
@@ -195,7 +201,7 @@ impl Planner {
             return true;
         }
         match previous.tasks.get(&spec.task_id) {
-            None => spec.ignore_first_depends_on_past && !self.past.existed_before.contains(&spec.task_id),
+            None => spec.ignore_first_depends_on_past && !past.existed_before.contains(&spec.task_id),
             Some(then) => then.unsuccessful == 0 && !(spec.wait_for_downstream && then.downstream_unsuccessful),
         }
     }

@@ -1,6 +1,6 @@
 """Records how Airflow itself plans random runs, for tests/planner_agrees_with_airflow.rs.
 
-    AIRFLOW_HOME=... AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=sqlite:////tmp/scratch.db python record_runs.py COUNT SEED > runs.jsonl
+    AIRFLOW_HOME=... AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=sqlite:////tmp/scratch.db python record_runs.py COUNT SEED runs.jsonl
 
 The database must be a migrated scratch database. One line is one run: the Dag (numbers instead of ids, the defaults left out),
 and steps. A step is what happened (instance states set from outside, lengths, choices of branches, or the Dag's next version) and then every instance state
@@ -82,11 +82,12 @@ DagRun._are_premature_tis = premature_of_open_ones
 
 
 class Op(BaseOperator):
-    template_fields = ("arg",)
+    template_fields = ("arg", "more")
 
-    def __init__(self, arg=None, **kwargs):
+    def __init__(self, arg=None, more=None, **kwargs):
         super().__init__(**kwargs)
         self.arg = arg
+        self.more = more
 
 
 class Branch(Op, SkipMixin):
@@ -419,12 +420,12 @@ class Case:
         return happened
 
 
-def main(count, seed):
+def main(count, seed, kind, file):
     rng = random.Random(seed)
     number = refused = 0
     while number < count:
         try:
-            case = Case(rng, f"{seed}_{number}")
+            case = kind(rng, f"{seed}_{number}")
         except Exception as refusal:  # Not every random Dag is one that Airflow takes.
             refused += 1
             if refused < 5 or refused % 100 == 0:
@@ -442,8 +443,9 @@ def main(count, seed):
         number += 1
         if line:
             line["dag"]["dag_id"] = "d"
-            print(json.dumps(line, separators=(",", ":")), flush=True)
+            print(json.dumps(line, separators=(",", ":")), file=file, flush=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    with open(sys.argv[3], "w") as file:
+        main(int(sys.argv[1]), int(sys.argv[2]), Case, file)
