@@ -278,8 +278,13 @@ fn fail_fast_fails_what_runs_and_skips_the_rest_but_teardowns() {
         row("tear", Some(TaskState::Queued)),
     ];
     let (mut planner, _) = load(spec, snapshot(rows));
-    let commands = step(&mut planner, changed(vec![row("bad", Some(TaskState::Failed))]));
-    assert_eq!(words(&commands), ["runs failed", "waits skipped"]);
+    let by_hand = step(&mut planner, changed(vec![row("bad", Some(TaskState::Failed))]));
+    assert_eq!(words(&by_hand), Vec::<String>::new());
+    let failed = Event::Changed(Changes {
+        failed: vec![key("bad", -1)],
+        ..Changes::default()
+    });
+    assert_eq!(words(&step(&mut planner, failed)), ["runs failed", "waits skipped"]);
 }
 
 #[test]

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use isobar_engine::admission::DagKey;
 use isobar_engine::planner::{Changes, Event, Instance, MapLength, SkipChoice};
-use isobar_model::{TaskId, TaskKey, TaskState, from_micros};
+use isobar_model::{RunKey, TaskId, TaskKey, TaskState, from_micros};
 use isobar_store::StoreError;
 use isobar_store::events::{ChangedChoice, ChangedInstance, EventKind, RunChange, StoredEvent};
 use jiff::SignedDuration;
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::memory::RunRef;
@@ -16,19 +17,11 @@ use crate::pass::Pass;
 impl Pass<'_> {
     /// Takes in all that was claimed.
     pub(crate) async fn take_events(&mut self, claimed: Vec<StoredEvent>) -> Result<(), StoreError> {
+        self.note_failures(&claimed);
         let mut of_runs: BTreeMap<RunRef, Vec<StoredEvent>> = BTreeMap::new();
         for event in claimed {
             match event.kind {
-                EventKind::Run => {
-                    let run = RunRef {
-                        team: event.team,
-                        key: isobar_model::RunKey {
-                            dag_id: event.dag_id.clone(),
-                            run_id: event.run_id.clone(),
-                        },
-                    };
-                    of_runs.entry(run).or_default().push(event);
-                }
+                EventKind::Run => of_runs.entry(run_of(&event)).or_default().push(event),
                 EventKind::Dag => {
                     let dag = DagKey {
                         team: event.team,
@@ -51,13 +44,29 @@ impl Pass<'_> {
         self.settle().await
     }
 
+    /// What failures mean for others (`fail_fast`) is not in the rows: it must be heard even where the rows are known already.
+    pub(crate) fn note_failures(&mut self, claimed: &[StoredEvent]) {
+        for event in claimed.iter().filter(|event| event.kind == EventKind::Run) {
+            let failed = event.body.get("failed").map(|keys| Vec::deserialize(keys));
+            if let Some(Ok(keys)) = failed {
+                let known = self.failed.entry(run_of(event)).or_default();
+                known.extend(keys);
+                known.sort_unstable();
+                known.dedup();
+            }
+        }
+    }
+
     async fn take_run_events(&mut self, run: &RunRef, mut events: Vec<StoredEvent>) -> Result<(), StoreError> {
+        events.sort_by_key(|event| event.rev);
         let Some(live) = self.memory.runs.get_mut(run) else {
             return self.load_run(run).await;
         };
-        events.sort_by_key(|event| event.rev);
         let mut rev = live.row.rev;
-        let mut whole = RunChange::default();
+        let mut whole = RunChange {
+            failed: self.failed.get(run).cloned().unwrap_or_default(),
+            ..RunChange::default()
+        };
         for event in events {
             if event.rev <= rev {
                 continue;
@@ -90,6 +99,7 @@ impl Pass<'_> {
                 })
                 .collect(),
             choices: change.choices.iter().map(choice).collect(),
+            failed: change.failed,
             ..Changes::default()
         };
         for changed in &change.instances {
@@ -118,6 +128,16 @@ impl Pass<'_> {
             self.note_past(run);
         }
         self.step_run(run, Event::Changed(changes));
+    }
+}
+
+fn run_of(event: &StoredEvent) -> RunRef {
+    RunRef {
+        team: event.team,
+        key: RunKey {
+            dag_id: event.dag_id.clone(),
+            run_id: event.run_id.clone(),
+        },
     }
 }
 

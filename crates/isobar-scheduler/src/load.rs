@@ -6,14 +6,14 @@ use std::sync::Arc;
 use isobar_engine::admission::{DagKey, Event as AdmissionEvent};
 use isobar_engine::dagplan;
 use isobar_engine::planner::{
-    Event, Instance, MapLength, PastFacts, Planner, PreviousRun, PreviousTask, RunSnapshot, initial_instances,
+    Event, Instance, MapLength, PastFacts, Planner, Preceding, RunSnapshot, initial_instances,
 };
 use isobar_model::{RunState, TaskId, TaskState};
 use isobar_store::leases::Lease;
 use isobar_store::loading::{self, RunContents};
 use isobar_store::runs::{self, Run};
 use isobar_store::task_instances::TaskInstance;
-use isobar_store::{Store, StoreError};
+use isobar_store::{Store, StoreError, events};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -43,6 +43,9 @@ pub(crate) async fn everything(
         pass.admission.limits(limits);
     }
     pass.load_pools().await?;
+    // Rows are known when they are loaded, but what a failure means for others (`fail_fast`) is said in its event only.
+    let claimed = events::claim_all(pass.tx, &setting.org).await?;
+    pass.note_failures(&claimed);
     let runs = loading::active_runs(pass.tx, &setting.org).await?;
     let dags = loading::dags(pass.tx, &setting.org).await?;
     for row in dags {
@@ -74,7 +77,7 @@ pub(crate) async fn everything(
     for key in keys {
         pass.start_plan(&key).await?;
     }
-    pass.settle().await?;
+    pass.take_events(claimed).await?;
     let (queued, cancels) = pass.finish(lease).await?;
     tx.commit().await?;
     crate::handing::hand_out(memory, setting, queued);
@@ -189,6 +192,7 @@ impl Pass<'_> {
             }
             live.version = Arc::clone(&version);
             self.step_run(run, Event::DagChanged(Arc::clone(&version.graph)));
+            self.memory.followed_version.insert(run.clone());
         }
         Ok(())
     }
@@ -289,6 +293,7 @@ impl Pass<'_> {
         paused: bool,
     ) -> Result<(), StoreError> {
         let past = self.past_facts(run).await?;
+        let failed = self.failed.get(run).cloned().unwrap_or_default();
         self.tell_admission_all(run, &contents.instances);
         let now = self.now;
         let Some(live) = self.memory.runs.get_mut(run) else {
@@ -312,7 +317,12 @@ impl Pass<'_> {
                 .collect(),
             choices: contents.choices.iter().map(choice).collect(),
             past,
-            verify: true,
+            failed,
+            // As in Airflow, only where the instances are of another version of the Dag.
+            verify: !contents
+                .instances
+                .iter()
+                .any(|ti| ti.dag_version_id == Some(live.version.id)),
         };
         let mut commands = Vec::new();
         live.planner = Some(Planner::load(
@@ -350,46 +360,25 @@ impl Pass<'_> {
         let (Some(date), true) = (live.row.logical_date, version.asks_the_past()) else {
             return Ok(PastFacts::default());
         };
+        if live.active().backfill.is_some_and(|(_, place)| place == 1) {
+            return Ok(PastFacts::first_of_backfill());
+        }
         let scope = self.setting.org.team(run.team);
-        let preceding = loading::preceding_run(self.tx, scope, &run.key.dag_id, date, !version.within.catchup).await?;
-        let Some(preceding) = preceding else {
+        let run_before = loading::preceding_run(self.tx, scope, &run.key.dag_id, date, !version.within.catchup).await?;
+        let Some(run_before) = run_before else {
             return Ok(PastFacts::default());
         };
-        let unsuccessful = loading::unsuccessful_by_task(self.tx, scope, &preceding.key()).await?;
-        let mut tasks = HashMap::new();
+        let preceding = Preceding {
+            logical_date: run_before.logical_date,
+            unsuccessful: loading::unsuccessful_by_task(self.tx, scope, &run_before.key()).await?,
+        };
         let mut existed_before = Vec::new();
-        for task in version.graph.past_tasks() {
-            match unsuccessful.get(&task.task_id) {
-                Some(count) => {
-                    let downstream_unsuccessful = task.downstream.iter().any(|down| {
-                        unsuccessful
-                            .get(&version.graph.task(*down).task_id)
-                            .is_some_and(|n| *n > 0)
-                    });
-                    tasks.insert(
-                        task.task_id.clone(),
-                        PreviousTask {
-                            unsuccessful: *count,
-                            downstream_unsuccessful,
-                        },
-                    );
-                }
-                None => {
-                    let asked = task.ignore_first_depends_on_past;
-                    if asked && loading::existed_before(self.tx, scope, &run.key.dag_id, &task.task_id, date).await? {
-                        existed_before.push(task.task_id.clone());
-                    }
-                }
+        for task in preceding.tasks_to_look_for(&version.graph) {
+            if loading::existed_before(self.tx, scope, &run.key.dag_id, &task.task_id, date).await? {
+                existed_before.push(task.task_id.clone());
             }
         }
-        Ok(PastFacts {
-            first_of_backfill: false,
-            previous: Some(PreviousRun {
-                logical_date: preceding.logical_date,
-                tasks,
-            }),
-            existed_before,
-        })
+        Ok(PastFacts::of(&preceding, &version.graph, existed_before))
     }
 
     /// Remembers that the run after this one may wait for it.
@@ -426,9 +415,15 @@ impl Pass<'_> {
             .cloned()
             .collect();
         for other in later {
-            let past = self.past_facts(&other).await?;
-            self.step_run(&other, Event::PastChanged(past));
+            self.tell_the_past(&other).await?;
         }
+        Ok(())
+    }
+
+    /// Tells a run what became of the one before it.
+    pub(crate) async fn tell_the_past(&mut self, run: &RunRef) -> Result<(), StoreError> {
+        let past = self.past_facts(run).await?;
+        self.step_run(run, Event::PastChanged(past));
         Ok(())
     }
 }

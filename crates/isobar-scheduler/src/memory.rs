@@ -128,6 +128,8 @@ pub(crate) struct Memory {
     pub stale: BTreeSet<RunRef>,
     /// Runs whose instances the last pass decided: what follows them is told when that is written.
     pub past_later: BTreeSet<RunRef>,
+    /// Runs that went on with another Dag version: what its tasks ask of the past is told when all runs have their instances.
+    pub followed_version: BTreeSet<RunRef>,
 }
 
 impl Memory {
@@ -142,6 +144,7 @@ impl Memory {
             timers: Timers::default(),
             stale: BTreeSet::new(),
             past_later: BTreeSet::new(),
+            followed_version: BTreeSet::new(),
         }
     }
 

@@ -33,6 +33,8 @@ pub(crate) struct Pass<'a> {
     pub admission: News,
     /// Runs whose following run may ask about them.
     pub past: BTreeSet<RunRef>,
+    /// Failures that runs were told of, for `fail_fast`: told again if what follows could not be written.
+    pub failed: BTreeMap<RunRef, Vec<TaskKey>>,
     /// Runs that end in this pass, whose Dag may have a callback.
     pub ended: Vec<(RunRef, RunEnd)>,
     /// Dags of which a run failed and that pause after too many.
@@ -63,6 +65,9 @@ pub(crate) async fn pass(
     let more = claimed.len() >= EVENTS_A_PASS as usize;
     let mut pass = Pass::new(memory, setting, &mut tx, now);
     pass.past = std::mem::take(&mut pass.memory.past_later);
+    for run in std::mem::take(&mut pass.memory.followed_version) {
+        pass.tell_the_past(&run).await?;
+    }
     pass.take_events(claimed).await?;
     pass.take_timers().await?;
     pass.load_stale().await?;
@@ -71,7 +76,7 @@ pub(crate) async fn pass(
     crate::handing::hand_out(memory, setting, queued);
     crate::handing::cancel(setting, cancels);
     Ok(PassDone {
-        more: more || !memory.stale.is_empty() || !memory.past_later.is_empty(),
+        more: more || !memory.stale.is_empty() || !memory.past_later.is_empty() || !memory.followed_version.is_empty(),
     })
 }
 
@@ -89,6 +94,7 @@ impl<'a> Pass<'a> {
             dag_commands: VecDeque::new(),
             admission: News::default(),
             past: BTreeSet::new(),
+            failed: BTreeMap::new(),
             ended: Vec::new(),
             failed_dags: BTreeSet::new(),
             cancels: Vec::new(),
@@ -171,6 +177,9 @@ impl<'a> Pass<'a> {
                 }
                 PlanOutcome::Conflict => {
                     tracing::debug!(team = %run.team, dag = %run.key.dag_id, run = %run.key.run_id, "the run moved while it was planned");
+                    if let Some(failed) = self.failed.remove(&run) {
+                        events::remind(self.tx, &self.setting.org, &run.key, run.team, failed, self.now).await?;
+                    }
                     self.memory.stale.insert(run);
                 }
             }

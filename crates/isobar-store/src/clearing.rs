@@ -127,12 +127,6 @@ async fn clear_one(
         ],
     )
     .await?;
-    // What it told mapped tasks below it holds no more.
-    tx.run(
-        "DELETE FROM task_map WHERE team_no = $1 AND dag_id = $2 AND run_id = $3 AND task_id = $4 AND map_index = $5",
-        vals![ti.team, &ti.dag_id, &ti.run_id, &ti.task_id, ti.map_index],
-    )
-    .await?;
     Ok(())
 }
 

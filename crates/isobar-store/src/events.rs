@@ -1,7 +1,7 @@
 //! Events: what happened and a scheduler has yet to act on. Claimed by deletion, in the transaction of the consequence.
 
 use isobar_auth::{OrgScope, TeamScope};
-use isobar_model::{DagId, MapIndex, Rev, RunId, RunState, TaskId, TaskKey, TaskState, TeamId, TiId};
+use isobar_model::{DagId, MapIndex, Rev, RunId, RunKey, RunState, TaskId, TaskKey, TaskState, TeamId, TiId};
 use isobar_wire::wake::Wake;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -77,6 +77,9 @@ pub struct RunChange {
     /// What branches chose: their XCom `skipmixin_key`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub choices: Vec<ChangedChoice>,
+    /// Instances whose try failed for good, by a worker's word or because it was lost; not those that were marked so by hand.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<TaskKey>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -157,6 +160,43 @@ pub async fn insert(
     add(tx, scope, kind, dag_id, &RunId::from(""), 0, &body.to_string(), now).await?;
     tx.wake(Wake::Events);
     Ok(())
+}
+
+/// Claims everything there is: who begins to schedule takes it in with the rows.
+///
+/// # Errors
+/// The database failed.
+pub async fn claim_all(tx: &mut Tx, org: &OrgScope) -> Result<Vec<StoredEvent>, StoreError> {
+    const AT_A_TIME: u32 = 5000;
+    let mut all = Vec::new();
+    loop {
+        let some = claim(tx, org, AT_A_TIME).await?;
+        let more = some.len() >= AT_A_TIME as usize;
+        all.extend(some);
+        if !more {
+            return Ok(all);
+        }
+    }
+}
+
+/// Says of a run once more which instances failed for good: whoever heard it could not write what follows.
+///
+/// # Errors
+/// The database failed.
+pub async fn remind(
+    tx: &mut Tx,
+    org: &OrgScope,
+    run: &RunKey,
+    team: TeamId,
+    failed: Vec<TaskKey>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let change = RunChange {
+        failed,
+        ..RunChange::default()
+    };
+    let body = serde_json::to_string(&change).expect("a run change is plain data");
+    add(tx, org.team(team), EventKind::Run, &run.dag_id, &run.run_id, 0, &body, now).await
 }
 
 #[expect(clippy::too_many_arguments, reason = "the columns of the table")]

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use crate::ground::Ground;
-use isobar_model::{RunState, TaskState};
+use isobar_model::{AirflowTime, RunState, TaskState, TeamName};
 use isobar_scheduler::{Setting, StuckRule};
 use isobar_store::callbacks;
 use isobar_wire::agent::PendingCallback;
+use isobar_wire::execution::{Caller, ExecutionApi, Operation, TaskEnd, TaskIdentity};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
@@ -130,5 +131,50 @@ driving!(
         let said = at.tasks.said.lock().unwrap().clone();
         assert!(said[0].contains("no heartbeat came"), "{said:?}");
         at.stop().await;
+    }
+);
+
+driving!(
+    a_failure_that_nobody_heard_of_still_stops_the_others_of_a_fail_fast_dag,
+    |ground| {
+        let tasks: [(&str, &[&str], serde_json::Value); 3] = [
+            ("gate", &["below"], json!({"priority_weight": 9})),
+            ("later", &[], json!({})),
+            ("below", &[], json!({})),
+        ];
+        ground.dag("d", &tasks, json!({"fail_fast": true})).await;
+        let at = ground.start(1);
+        let run = ground.trigger("d", "r").await;
+        let ti = ground.reaches(&run, "gate", TaskState::Running).await;
+        at.kill().await;
+        let worker = Caller::Task(TaskIdentity {
+            team: ti.team,
+            team_name: TeamName::default_team(),
+            dag_id: ti.dag_id.clone(),
+            run_id: ti.run_id.clone(),
+            task_id: ti.task_id.clone(),
+            map_index: ti.map_index,
+            try_number: ti.try_number,
+            ti_id: ti.id,
+            dispatch: ti.dispatch,
+        });
+        let failed = TaskEnd::Failed {
+            end_date: AirflowTime(Timestamp::now()),
+            rendered_map_index: None,
+        };
+        ground.execution.call(&worker, Operation::State(failed)).await.unwrap();
+
+        let again = ground.start(8);
+        ground.ended(&run).await;
+        assert_eq!(
+            ground.states(&run).await,
+            [
+                ("below".to_owned(), Some(TaskState::Skipped), 0),
+                ("gate".to_owned(), Some(TaskState::Failed), 1),
+                ("later".to_owned(), Some(TaskState::Skipped), 1),
+            ]
+        );
+        assert!(again.tasks.began.lock().unwrap().is_empty());
+        again.stop().await;
     }
 );

@@ -397,6 +397,9 @@ pub(super) async fn write_end(
             .await?
             .unwrap_or(after);
     }
+    if end.state() == TaskState::Failed {
+        open.change.failed.push(after.task_key());
+    }
     let has_result = describe_results(tx, &mut open, &after).await?;
     open.change.instances.push(changed(&after, reschedule_at, has_result));
     let extra = before
