@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# Random runs: planned by Airflow's own scheduler code and by the engine, and retry times.
+# Random runs and histories: worked by Airflow's own scheduler code and by the engine; retry times.
 set -euo pipefail
 data=crates/isobar-engine/tests/data
-"$CONFORMANCE_PYTHON" "$data/record_runs.py" "$CONFORMANCE_COUNT" "$CONFORMANCE_SEED" >"$CONFORMANCE_SCRATCH/runs.jsonl"
-echo "$(wc -l <"$CONFORMANCE_SCRATCH/runs.jsonl") runs recorded"
-ISOBAR_RUNS=$CONFORMANCE_SCRATCH/runs.jsonl cargo test -q -p isobar-engine --test planner_agrees_with_airflow
+record() { "$CONFORMANCE_PYTHON" "$data/$1.py" "$2" "$CONFORMANCE_SEED" "$CONFORMANCE_SCRATCH/$3" 2>&1 | grep -v '^refused' || true; }
+record record_runs "$CONFORMANCE_COUNT" runs.jsonl
+record record_histories $((CONFORMANCE_COUNT / 2)) histories.jsonl
+wc -l "$CONFORMANCE_SCRATCH"/*.jsonl
+export ISOBAR_RUNS=$CONFORMANCE_SCRATCH/runs.jsonl ISOBAR_HISTORIES=$CONFORMANCE_SCRATCH/histories.jsonl
+cargo test -q -p isobar-engine --test planner_agrees_with_airflow --test histories_agree_with_airflow

@@ -160,7 +160,11 @@ impl Run {
             }
             "x" => {
                 let again = may_retry(row.state, spec.unwrap().retries, row.try_number, *max_tries);
-                row.state = Some(if again { TaskState::UpForRetry } else { TaskState::Failed });
+                row.state = Some(if again {
+                    TaskState::UpForRetry
+                } else {
+                    TaskState::Failed
+                });
                 row.end_date = due;
                 row.reschedule_date = None;
                 if !again {
@@ -371,7 +375,10 @@ impl Replay {
 
 fn written(of: Option<TaskState>, try_number: i32) -> String {
     let letters = ["n", "m", "c", "q", "r", "g", "d", "a", "s", "f", "t", "e", "u", "k"];
-    let letter = letters.iter().find(|letter| state(letter) == of).expect("each state has a letter");
+    let letter = letters
+        .iter()
+        .find(|letter| state(letter) == of)
+        .expect("each state has a letter");
     if try_number == 0 {
         (*letter).to_owned()
     } else {

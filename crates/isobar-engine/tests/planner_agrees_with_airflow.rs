@@ -10,8 +10,7 @@ use std::sync::Arc;
 
 use isobar_engine::graph::{DagSpec, RunGraph};
 use isobar_engine::planner::{
-    Changes, Event, MapLength, PastFacts, Planner, RunFacts, RunSnapshot, SkipChoice,
-    initial_instances,
+    Changes, Event, MapLength, PastFacts, Planner, RunFacts, RunSnapshot, SkipChoice, initial_instances,
 };
 use isobar_model::{MapIndex, RunId, RunState, RunType, TaskId, TaskState};
 use jiff::Timestamp;

@@ -196,7 +196,17 @@ pub async fn remind(
         ..RunChange::default()
     };
     let body = serde_json::to_string(&change).expect("a run change is plain data");
-    add(tx, org.team(team), EventKind::Run, &run.dag_id, &run.run_id, 0, &body, now).await
+    add(
+        tx,
+        org.team(team),
+        EventKind::Run,
+        &run.dag_id,
+        &run.run_id,
+        0,
+        &body,
+        now,
+    )
+    .await
 }
 
 #[expect(clippy::too_many_arguments, reason = "the columns of the table")]

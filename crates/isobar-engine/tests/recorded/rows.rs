@@ -55,7 +55,10 @@ impl Rows {
                         .remove(&(task_id.clone(), -1))
                         .expect("there is a placeholder");
                     row.key.map_index = 0;
-                    let tries = self.max_tries.remove(&(task_id.clone(), -1)).expect("as many as instances");
+                    let tries = self
+                        .max_tries
+                        .remove(&(task_id.clone(), -1))
+                        .expect("as many as instances");
                     self.max_tries.insert((task_id.clone(), 0), tries);
                     assert!(self.instances.insert((task_id, 0), row).is_none());
                 }
