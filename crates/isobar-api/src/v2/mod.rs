@@ -17,6 +17,7 @@ mod dag_versions;
 mod dag_warnings;
 mod dags;
 mod event_logs;
+mod extra_links;
 mod import_errors;
 mod logs;
 mod monitor;
@@ -58,6 +59,7 @@ pub(crate) fn routes() -> Router<AppState> {
         .merge(run_wait::routes())
         .merge(xcoms::routes())
         .merge(task_instances::routes())
+        .merge(extra_links::routes())
         .merge(logs::routes())
         .merge(variables::routes())
         .merge(connections::routes())

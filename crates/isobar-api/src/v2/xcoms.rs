@@ -126,7 +126,7 @@ async fn get_one(mut ask: Ask) -> Answer {
 }
 
 /// A value for people: what Airflow's encoding wraps is unwrapped, a text that holds JSON is read.
-fn readable(value: &Value) -> Value {
+pub(super) fn readable(value: &Value) -> Value {
     let parsed = value
         .as_str()
         .and_then(|text| serde_json::from_str(text).ok())
