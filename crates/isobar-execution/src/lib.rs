@@ -18,6 +18,7 @@ mod execution;
 mod hitl;
 mod names;
 mod new_run;
+pub mod param_schema;
 mod parses;
 mod record;
 mod run_context;

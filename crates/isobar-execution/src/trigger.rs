@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 use crate::answers::{broken, not_found, refusal, time};
 use crate::execution::{Execution, Outcome};
 use crate::names::Meant;
+use crate::param_schema;
 use crate::standing::{may_change_runs, run_of};
 
 /// The body of the route. Unknown keys are refused, as in Airflow.
@@ -294,9 +295,7 @@ fn check_params(params: &[Param], conf: &Map<String, Value>) -> Result<(), Refus
             continue;
         }
         let schema = Value::Object(param.schema.clone());
-        let validator = jsonschema::options()
-            .should_validate_formats(true)
-            .build(&schema)
+        let validator = param_schema::validator(&schema)
             .map_err(|error| value_error(format!("Invalid schema of param {}: {error}", param.name)))?;
         if let Err(error) = validator.validate(value) {
             return Err(value_error(format!("Invalid input for param {}: {error}", param.name)));

@@ -2,7 +2,7 @@
 
 use isobar_engine::admission::{DagKey, Event as AdmissionEvent};
 use isobar_engine::dagplan::{
-    AssetTrigger, Command, DagFacts, DagPlan, DagSnapshot, Event, NewRun, NextFields, NextRun, RunIdPlan,
+    ActiveRun, AssetTrigger, Command, DagFacts, DagPlan, DagSnapshot, Event, NewRun, NextFields, NextRun, RunIdPlan,
 };
 use isobar_engine::planner::initial_instances;
 use isobar_model::{RunId, RunState};
@@ -120,20 +120,23 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// A run of the Dag failed: where the Dag pauses after so many, its plan wants to know the latest states.
-    pub(crate) fn dag_failed(&mut self, key: &DagKey) {
-        if self
+    /// A run of the Dag ended. Where the Dag pauses after so many failures, its plan hears of a failed run only after it has
+    /// judged the latest states: else it would make one run more before it pauses.
+    pub(crate) fn run_over(&mut self, key: DagKey, run: ActiveRun) {
+        let judged = self
             .memory
             .dags
-            .get(key)
-            .is_some_and(|dag| dag.row.max_consecutive_failed_runs > 0)
-        {
-            self.failed_dags.insert(key.clone());
+            .get(&key)
+            .is_some_and(|dag| dag.row.max_consecutive_failed_runs > 0);
+        if judged && run.state == RunState::Failed {
+            self.failed_dags.entry(key).or_default().push(run);
+        } else {
+            self.step_dag(&key, Event::RunChanged(run));
         }
     }
 
     /// Tells the plan of a Dag the states of its latest runs, as they will be after this pass.
-    pub(crate) async fn tell_failures(&mut self, key: &DagKey) -> Result<(), StoreError> {
+    pub(crate) async fn tell_failures(&mut self, key: &DagKey, failed: Vec<ActiveRun>) -> Result<(), StoreError> {
         let Some(dag) = self.memory.dags.get(key) else {
             return Ok(());
         };
@@ -154,6 +157,9 @@ impl Pass<'_> {
             })
             .collect();
         self.step_dag(key, Event::RunFailed { latest });
+        for run in failed {
+            self.step_dag(key, Event::RunChanged(run));
+        }
         Ok(())
     }
 

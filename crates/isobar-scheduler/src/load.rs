@@ -226,11 +226,7 @@ impl Pass<'_> {
             let contents = isobar_store::task_instances::of_run(self.tx, scope, &run.key).await?;
             self.cancel_outdated(&run, &contents);
             self.note_past(&run);
-            let failed = row.state == RunState::Failed;
-            self.step_dag(&dag_key, dagplan::Event::RunChanged(active));
-            if failed {
-                self.dag_failed(&dag_key);
-            }
+            self.run_over(dag_key, active);
             return Ok(());
         }
         let Some(dag) = self.memory.dags.get(&dag_key) else {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use isobar_engine::admission;
 use isobar_engine::admission::DagKey;
-use isobar_engine::dagplan;
+use isobar_engine::dagplan::{self, ActiveRun};
 use isobar_engine::planner::RunEnd;
 use isobar_model::TaskKey;
 use isobar_store::leases::Lease;
@@ -38,7 +38,7 @@ pub(crate) struct Pass<'a> {
     /// Runs that end in this pass, whose Dag may have a callback.
     pub ended: Vec<(RunRef, RunEnd)>,
     /// Dags of which a run failed and that pause after too many.
-    pub failed_dags: BTreeSet<DagKey>,
+    pub failed_dags: BTreeMap<DagKey, Vec<ActiveRun>>,
     /// To be cancelled after the commit.
     pub cancels: Cancels,
 }
@@ -96,7 +96,7 @@ impl<'a> Pass<'a> {
             past: BTreeSet::new(),
             failed: BTreeMap::new(),
             ended: Vec::new(),
-            failed_dags: BTreeSet::new(),
+            failed_dags: BTreeMap::new(),
             cancels: Vec::new(),
         }
     }
@@ -144,8 +144,8 @@ impl<'a> Pass<'a> {
                 self.meet_deadlines(&run, end.state).await?;
             } else if let Some(run) = self.past.pop_first() {
                 self.tell_following(&run).await?;
-            } else if let Some(dag) = self.failed_dags.pop_first() {
-                self.tell_failures(&dag).await?;
+            } else if let Some((dag, runs)) = self.failed_dags.pop_first() {
+                self.tell_failures(&dag, runs).await?;
             } else {
                 return Ok(());
             }

@@ -1,8 +1,8 @@
 //! From a planner's commands to what is written of its run.
 
-use isobar_engine::planner::{Command, Event, RunEnd, WhyEnded};
+use isobar_engine::planner::{Command, Event, RunEnd, WhyEnded, WhyState};
 use isobar_model::{RunState, TaskKey, TaskState};
-use isobar_store::transitions::{Decided, NewCallback, Placeholder, ReadyTask, RunUpdate};
+use isobar_store::transitions::{Dates, Decided, NewCallback, Placeholder, ReadyTask, RunUpdate};
 use isobar_store::{StoreError, task_instances};
 use serde_json::json;
 
@@ -38,10 +38,14 @@ impl Pass<'_> {
                 }
                 Command::SetState { key, from, to, why } => {
                     tracing::debug!(run = %run.key.run_id, task = %key.task_id, ?to, ?why, "decided");
-                    self.decide(run, key, from.0, to, false);
+                    let dates = match why {
+                        WhyState::MappedOverNothing | WhyState::MapLengthUnknown => Dates::Kept,
+                        _ => Dates::WhereMissing,
+                    };
+                    self.decide(run, key, from.0, to, dates);
                 }
                 Command::SucceedAtOnce { key, from, .. } => {
-                    self.decide(run, key, from.0, Some(TaskState::Success), true);
+                    self.decide(run, key, from.0, Some(TaskState::Success), Dates::AtOnce);
                 }
                 // Without a triggerer a task that could start there starts on a worker, as Airflow falls back to.
                 Command::DeferAtOnce {
@@ -58,7 +62,13 @@ impl Pass<'_> {
                     match self.offer(run, &key) {
                         Some(candidate) => self.admission.ready(candidate),
                         // Its executor does not exist: it cannot ever run.
-                        None => self.decide(run, key, Some(TaskState::Scheduled), Some(TaskState::Failed), false),
+                        None => self.decide(
+                            run,
+                            key,
+                            Some(TaskState::Scheduled),
+                            Some(TaskState::Failed),
+                            Dates::WhereMissing,
+                        ),
                     }
                 }
                 Command::WakeAt(at) => self.memory.timers.wish(Timed::Run(run.clone()), at),
@@ -68,7 +78,7 @@ impl Pass<'_> {
     }
 
     /// Plans a decided state. Two decisions of one pass about one instance become one.
-    fn decide(&mut self, run: &RunRef, key: TaskKey, from: Option<TaskState>, to: Option<TaskState>, at_once: bool) {
+    fn decide(&mut self, run: &RunRef, key: TaskKey, from: Option<TaskState>, to: Option<TaskState>, dates: Dates) {
         self.tell_admission(run, &key, to);
         if to.is_some_and(TaskState::is_finished) && self.may_be_asked(run) {
             self.memory.past_later.insert(run.clone());
@@ -80,13 +90,13 @@ impl Pass<'_> {
                 key,
                 from: ready.from,
                 to,
-                at_once,
+                dates,
             });
         } else if let Some(decided) = plan.decided.iter_mut().find(|decided| decided.key == key) {
             decided.to = to;
-            decided.at_once = at_once;
+            decided.dates = dates;
         } else {
-            plan.decided.push(Decided { key, from, to, at_once });
+            plan.decided.push(Decided { key, from, to, dates });
         }
     }
 
@@ -110,10 +120,7 @@ impl Pass<'_> {
             self.memory.past_later.insert(run.clone());
         }
         let dag = run.dag();
-        self.step_dag(&dag, isobar_engine::dagplan::Event::RunChanged(active));
-        if end.state == RunState::Failed {
-            self.dag_failed(&dag);
-        }
+        self.run_over(dag, active);
     }
 
     /// The Dag's own callback, run by the team's dag-processor.

@@ -190,7 +190,7 @@ fn attribute(dag: &SerializedDag, name: &str) -> Value {
 }
 
 /// Takes the common indentation off, as Python's `inspect.cleandoc`.
-pub(super) fn clean_doc(text: &str) -> String {
+fn clean_doc(text: &str) -> String {
     let expanded = text.replace('\t', "        ");
     let mut lines: Vec<&str> = expanded.split('\n').collect();
     let margin = lines

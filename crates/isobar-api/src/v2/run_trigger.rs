@@ -248,7 +248,7 @@ pub(super) fn problem_of_conf(dag: &SerializedDag, conf: Option<&Map<String, Val
             continue;
         }
         let schema = Value::Object(param.schema.clone());
-        let schema = match jsonschema::options().should_validate_formats(true).build(&schema) {
+        let schema = match isobar_execution::param_schema::validator(&schema) {
             Ok(schema) => schema,
             Err(error) => return Some(format!("Invalid input for param {}: {error}", param.name)),
         };

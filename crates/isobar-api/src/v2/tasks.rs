@@ -8,7 +8,6 @@ use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
 
 use super::dag_json::time;
-use super::dags::clean_doc;
 use super::stored_dag;
 use crate::errors::{Answer, ok};
 use crate::extract::Ask;
@@ -132,12 +131,13 @@ pub(super) fn task(dag: &SerializedDag, idx: TaskIdx) -> Value {
         "ui_fgcolor": task.ui_fgcolor,
         "template_fields": task.template_fields,
         "downstream_task_ids": downstream,
-        "doc_md": task.doc_md.as_deref().map(clean_doc),
+        "doc_md": task.doc_md,
         "operator_name": task.operator_name,
         "params": params(&task.params),
         "class_ref": {"module_path": task.task_module, "class_name": task.task_type},
         "is_mapped": task.is_mapped(),
-        "extra_links": task.extra_links.keys().collect::<Vec<_>>(),
+        // Airflow 3.3.2 always answers none here; `/links` of a task instance has them.
+        "extra_links": [],
     })
 }
 
@@ -186,9 +186,7 @@ pub(super) fn params(params: &[Param]) -> Value {
         .map(|param| {
             let schema = Value::Object(param.schema.clone());
             let sound = param.schema.is_empty()
-                || jsonschema::options()
-                    .should_validate_formats(true)
-                    .build(&schema)
+                || isobar_execution::param_schema::validator(&schema)
                     .is_ok_and(|schema| schema.is_valid(&param.default));
             let value = if sound { param.default.clone() } else { Value::Null };
             let dump = json!({

@@ -28,7 +28,10 @@ pub(super) fn parsed_dag(dag: &SerializedDag, fileloc: &str, paused: bool) -> Pa
         dag_id: dag.dag_id.clone(),
         fileloc: fileloc.to_owned(),
         paused_at_first: dag.is_paused_upon_creation.unwrap_or(paused),
-        owners: dag.owner(),
+        // A Dag without tasks has Airflow's default owner.
+        owners: Some(dag.owner())
+            .filter(|owner| !owner.is_empty())
+            .unwrap_or_else(|| "airflow".to_owned()),
         display_name: dag.custom_display_name.clone(),
         description: dag.description.clone(),
         timetable_type: dag.timetable.type_name().to_owned(),

@@ -13,7 +13,7 @@ use isobar_wire::wake::Wake;
 use jiff::Timestamp;
 pub use lost::{lost, put_back, restarted};
 pub use plan::{
-    Decided, NewCallback, Placeholder, PlanOutcome, PlannedRun, QueueTask, QueuedTask, ReadyTask, RunUpdate,
+    Dates, Decided, NewCallback, Placeholder, PlanOutcome, PlannedRun, QueueTask, QueuedTask, ReadyTask, RunUpdate,
     commit_plans,
 };
 pub use task::{

@@ -91,10 +91,21 @@ pub struct Decided {
     pub key: TaskKey,
     /// Compare.
     pub from: Option<TaskState>,
-    /// Set. With a finished state also start and end, where not set; see [`Decided::at_once`].
+    /// Set.
     pub to: Option<TaskState>,
+    /// What becomes of start and end.
+    pub dates: Dates,
+}
+
+/// What a state that is decided without running does to an instance's dates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Dates {
+    /// A finished state (`removed` apart) sets start and end, where not set.
+    WhereMissing,
     /// A trivial task that succeeds at once counts a try: start and end are now, the duration 0.
-    pub at_once: bool,
+    AtOnce,
+    /// They stay as they are: a mapped task without a length never began, as in Airflow.
+    Kept,
 }
 
 /// An instance whose dependencies are met.
@@ -238,18 +249,19 @@ async fn write(
     let mut decided: BTreeMap<_, Vec<TaskKey>> = BTreeMap::new();
     for change in &plan.decided {
         decided
-            .entry((change.from, change.to, change.at_once))
+            .entry((change.from, change.to, change.dates))
             .or_default()
             .push(change.key.clone());
     }
-    for ((from, to, at_once), keys) in decided {
-        let dates = if at_once {
-            ", start_date = $4, end_date = $4, duration = 0, try_number = try_number + 1"
-        } else if to.is_some_and(|state| state.is_finished() && state != TaskState::Removed) {
-            ", end_date = coalesce(end_date, $4), start_date = coalesce(start_date, $4), \
-             duration = (coalesce(end_date, $4) - coalesce(start_date, $4)) / 1000000.0"
-        } else {
-            ""
+    for ((from, to, dates), keys) in decided {
+        let ends = to.is_some_and(|state| state.is_finished() && state != TaskState::Removed);
+        let dates = match dates {
+            Dates::AtOnce => ", start_date = $4, end_date = $4, duration = 0, try_number = try_number + 1",
+            Dates::WhereMissing if ends => {
+                ", end_date = coalesce(end_date, $4), start_date = coalesce(start_date, $4), \
+                 duration = (coalesce(end_date, $4) - coalesce(start_date, $4)) / 1000000.0"
+            }
+            Dates::WhereMissing | Dates::Kept => "",
         };
         if !set(tx, scope, &plan.key, &keys, from, to, dates, now).await? {
             return Ok(None);

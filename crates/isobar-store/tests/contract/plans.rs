@@ -4,7 +4,7 @@ use crate::ground::{key, now};
 use isobar_model::{RunState, TaskState, TeamId};
 use isobar_store::leases;
 use isobar_store::transitions::{
-    Decided, Placeholder, PlanOutcome, PlannedRun, QueueTask, ReadyTask, RunUpdate, commit_plans,
+    Dates, Decided, Placeholder, PlanOutcome, PlannedRun, QueueTask, ReadyTask, RunUpdate, commit_plans,
 };
 use isobar_store::{StoreError, runs, task_instances};
 
@@ -18,7 +18,7 @@ contract!(a_run_that_moved_is_left_alone_and_the_others_are_written, |ground| {
             key: key("t"),
             from: None,
             to: Some(TaskState::Skipped),
-            at_once: false,
+            dates: Dates::WhereMissing,
         });
         plan
     };
@@ -56,7 +56,7 @@ contract!(
                 key: key(task),
                 from,
                 to: Some(TaskState::Failed),
-                at_once: false,
+                dates: Dates::WhereMissing,
             });
         }
         let mut tx = ground.store.begin().await.unwrap();
