@@ -9,7 +9,7 @@ use isobar_model::{RunId, RunState};
 use isobar_store::loading::{self, NextColumns, RunContents};
 use isobar_store::runs::{self, Run};
 use isobar_store::transitions::RunUpdate;
-use isobar_store::{StoreError, task_instances};
+use isobar_store::{StoreError, dag_moves, task_instances};
 use rand::RngExt as _;
 
 use crate::memory::{LiveDag, LiveRun, RunRef};
@@ -52,8 +52,7 @@ fn next_of(run: &Run) -> NextRun {
 impl Pass<'_> {
     /// Starts the plan of a Dag that is in the memory with its active runs.
     pub(crate) async fn start_plan(&mut self, key: &DagKey) -> Result<(), StoreError> {
-        let scope = self.setting.org.team(key.team);
-        let last_automated = loading::last_automated(self.tx, scope, &key.dag_id).await?;
+        let last_automated = self.last_automated(key).await?;
         let trigger = self.asset_trigger(key).await?;
         let now = self.now;
         let Some(dag) = self.memory.dags.get_mut(key) else {
@@ -76,7 +75,7 @@ impl Pass<'_> {
         let snapshot = DagSnapshot {
             dag: facts(dag),
             next: stored,
-            last_automated: last_automated.as_ref().map(next_of),
+            last_automated,
             active,
             backfills: Vec::new(),
             assets: trigger,
@@ -99,10 +98,39 @@ impl Pass<'_> {
             .extend(commands.into_iter().map(|command| (key.clone(), command)));
     }
 
+    /// The run that the Dag's timetable made last, in this team or, before the Dag moved, in another.
+    async fn last_automated(&mut self, key: &DagKey) -> Result<Option<NextRun>, StoreError> {
+        let scope = self.setting.org.team(key.team);
+        let own = loading::last_automated(self.tx, scope, &key.dag_id).await?;
+        let carried = dag_moves::carried(self.tx, scope, &key.dag_id).await?;
+        let carried = carried.map(|position| NextRun {
+            run_after: position.run_after,
+            data_interval: position.interval,
+            partition_key: position.partition_key,
+            partition_date: position.partition_date,
+        });
+        let all = own.as_ref().map(next_of).into_iter().chain(carried);
+        Ok(all.max_by_key(|run| (run.logical_date(), run.run_after)))
+    }
+
+    /// Reads a Dag again; where it came from another team its plan starts anew, from where its schedule stood there.
+    pub(crate) async fn load_dag_again(&mut self, key: &DagKey, moved: bool) -> Result<(), StoreError> {
+        let known = self.memory.dags.get_mut(key);
+        let plan_again = moved && known.is_some();
+        if let Some(dag) = known.filter(|_| moved) {
+            // Before its paused state is taken over: the old plan would make up for years.
+            dag.plan = None;
+        }
+        self.load_dag(key).await?;
+        if plan_again {
+            self.start_plan(key).await?;
+        }
+        Ok(())
+    }
+
     /// Tells the plan that the Dag's row, version or asset queue changed.
     pub(crate) async fn dag_changed(&mut self, key: &DagKey, reschedule: bool) -> Result<(), StoreError> {
-        let scope = self.setting.org.team(key.team);
-        let last_automated = loading::last_automated(self.tx, scope, &key.dag_id).await?;
+        let last_automated = self.last_automated(key).await?;
         let trigger = self.asset_trigger(key).await?;
         let Some(dag) = self.memory.dags.get(key) else {
             return Ok(());
@@ -110,7 +138,7 @@ impl Pass<'_> {
         let event = Event::DagChanged {
             dag: facts(dag),
             reschedule,
-            last_automated: last_automated.as_ref().map(next_of),
+            last_automated,
         };
         self.step_dag(key, event);
         self.step_dag(key, Event::Assets(trigger));

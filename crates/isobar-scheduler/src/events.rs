@@ -27,7 +27,8 @@ impl Pass<'_> {
                         team: event.team,
                         dag_id: event.dag_id,
                     };
-                    self.load_dag(&dag).await?;
+                    let moved = event.body.get("why").and_then(Value::as_str) == Some("moved");
+                    self.load_dag_again(&dag, moved).await?;
                 }
                 EventKind::Pool => {
                     let name = event.body.get("name").and_then(Value::as_str).unwrap_or_default();

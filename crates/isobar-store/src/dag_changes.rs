@@ -60,7 +60,7 @@ pub enum Deleted {
 }
 
 /// Tables that hold what belongs to a Dag by its id.
-const OF_A_DAG: [&str; 18] = [
+const OF_A_DAG: [&str; 19] = [
     "task_reschedule",
     "hitl_detail",
     "xcom",
@@ -77,6 +77,7 @@ const OF_A_DAG: [&str; 18] = [
     "dag_owner_link",
     "dag_favorite",
     "dag_warning",
+    "dag_moved",
     "dag_version",
     "dag",
 ];

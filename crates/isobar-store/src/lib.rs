@@ -11,6 +11,7 @@ pub mod clearing;
 pub mod connections;
 pub mod counters;
 pub mod dag_changes;
+pub mod dag_moves;
 pub mod dags;
 mod db;
 pub mod deadlines;

@@ -75,6 +75,17 @@ pub(crate) enum TeamsAction {
     Plan,
     /// Create, rename, restore and archive teams as declared, and make their Python environments.
     Apply,
+    /// Let the schedule of a Dag go on in another team; its runs stay with the team that made them.
+    Move {
+        /// The Dag. Its file lies in the other team's folder already.
+        dag: String,
+        /// The team that it leaves.
+        #[arg(long, value_name = "TEAM")]
+        from: String,
+        /// The team that it has come to.
+        #[arg(long, value_name = "TEAM")]
+        to: String,
+    },
     /// End every token of one team at once; its running tasks lose theirs, too.
     RevokeTokens {
         /// The team.

@@ -1,4 +1,4 @@
-//! `isobar teams plan|apply|revoke-tokens`
+//! `isobar teams plan|apply|move|revoke-tokens`
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,7 +9,8 @@ use isobar_config::{Config, Step};
 use isobar_model::TeamId;
 use isobar_runtime::environment::{self, EnvironmentSpec, Plan};
 use isobar_runtime::sandbox::DEFAULT_UID_BASE;
-use isobar_store::{Store, migrate, teams};
+use isobar_store::{Store, dag_moves, migrate, teams};
+use jiff::Timestamp;
 
 use crate::cli::TeamsAction;
 use crate::setup::{self, ServerLock};
@@ -21,6 +22,7 @@ pub(crate) async fn run(file: Option<&Path>, action: &TeamsAction) -> anyhow::Re
     match action {
         TeamsAction::Plan => plan(&config, &org).await,
         TeamsAction::Apply => apply(&config, &org).await,
+        TeamsAction::Move { dag, from, to } => move_dag(&config, &org, dag, (from, to)).await,
         TeamsAction::RevokeTokens { team } => revoke_tokens(&config, &org, team).await,
     }
 }
@@ -102,6 +104,27 @@ fn say(line: &str) {
     if !listed {
         println!("  {line}");
     }
+}
+
+/// Rule 5. It needs no stopped server: rows and events tell a running one.
+async fn move_dag(config: &Config, org: &OrgScope, dag: &str, (from, to): (&str, &str)) -> anyhow::Result<ExitCode> {
+    let store = setup::open_store(config).await?;
+    migrate::check(&store, org).await?;
+    let uid = nix::unistd::getuid();
+    let user = nix::unistd::User::from_uid(uid).ok().flatten();
+    let actor = user.map_or_else(|| uid.to_string(), |user| user.name);
+    let mut tx = store.begin().await?;
+    let moved = dag_moves::move_dag(&mut tx, org, &dag.into(), (from, to), &actor, Timestamp::now()).await??;
+    tx.commit().await?;
+    println!("Dag `{dag}` goes on in team `{to}`; its runs so far stay with team `{from}`");
+    match moved.position.and_then(|position| position.logical_date) {
+        Some(date) => println!("its timetable goes on after {date}"),
+        None => println!("its timetable had made no run yet"),
+    }
+    if moved.paused {
+        println!("it is paused, as it was");
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn revoke_tokens(config: &Config, org: &OrgScope, team: &str) -> anyhow::Result<ExitCode> {

@@ -2,11 +2,13 @@
 
 mod definition;
 
+use std::collections::BTreeMap;
+
 use isobar_auth::TeamScope;
-use isobar_model::TeamId;
 use isobar_model::dag::{Deadline, DeadlineReference, SerializedDag};
+use isobar_model::{DagId, TeamId};
 use isobar_store::dags::{self, StoredParses};
-use isobar_store::{StoreError, callbacks};
+use isobar_store::{StoreError, callbacks, dag_moves};
 use isobar_wire::agent::{AgentApi, KnownFile, ParsedFile, PendingCallback};
 use isobar_wire::execution::{Answering, Refusal};
 use jiff::{SignedDuration, Timestamp};
@@ -31,6 +33,7 @@ impl Execution {
         };
         let paused = self.settings.paused_at_creation(&name);
         let checked: Vec<dags::ParsedFile> = files.into_iter().map(|file| check(file, &pools, paused)).collect();
+        let checked = self.pause_arrivals(scope, checked).await?;
         match self.store_batch(scope, &checked).await {
             Ok(_) => Ok(()),
             Err(error) if checked.len() > 1 && is_of_data(&error) => {
@@ -48,6 +51,31 @@ impl Execution {
             }
             Err(error) => Err(broken(error)),
         }
+    }
+
+    /// A Dag that left another team arrives paused, whatever new Dags do: its `catchup` would run years again (rule 5).
+    async fn pause_arrivals(
+        &self,
+        scope: TeamScope,
+        mut files: Vec<dags::ParsedFile>,
+    ) -> Result<Vec<dags::ParsedFile>, Refusal> {
+        let unpaused = files
+            .iter()
+            .flat_map(|file| &file.dags)
+            .filter(|dag| !dag.paused_at_first);
+        let known: BTreeMap<&DagId, &str> = unpaused.map(|dag| (&dag.dag_id, dag.hash.as_str())).collect();
+        if known.is_empty() {
+            return Ok(files);
+        }
+        let mut tx = self.store.read().await.map_err(broken)?;
+        let left = dag_moves::left_elsewhere(&mut tx, &self.org, scope, &known)
+            .await
+            .map_err(broken)?;
+        drop(tx);
+        for dag in files.iter_mut().flat_map(|file| &mut file.dags) {
+            dag.paused_at_first |= left.contains(&dag.dag_id);
+        }
+        Ok(files)
     }
 
     /// Looks again at what hangs on pools, without parsing (rule 18): files that were refused for want of one, and files

@@ -6,6 +6,7 @@ mod ground;
 mod clearing;
 mod counters_and_events;
 mod leases;
+mod moves;
 mod neighbours;
 mod plans;
 mod runs;
