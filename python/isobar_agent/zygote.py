@@ -9,6 +9,7 @@ From the supervisor:
     {"op": "kill", "pid": P, "signal": S, "group": true}
 To the supervisor:
     {"event": "waiting"}                               another zygote of this team still holds the lock
+    {"event": "not_warm", "reason": "..."}             its imports failed or left threads; it ends
     {"event": "ready", "pid": P, "airflow": "3.3.2", "seconds": 1.4}
     {"event": "forked", "id": N, "pid": P}             always before that child's "exit"
     {"event": "exit", "pid": P, "code": C, "cpu": S}   negative: killed by that signal; processor seconds
@@ -28,7 +29,9 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
+import traceback
 
 from isobar_agent import descendants, pages
 
@@ -52,9 +55,7 @@ def main(launch: str, lock_path: str) -> None:
     # holes that it leaves would be filled by children, each in a page of its own to be copied.
     gc.disable()
     if launch == "warm":
-        from isobar_agent import preload
-
-        preload.preload()
+        warm(control)
     refuse_threads()
     gc.freeze()
     pages.gather()
@@ -116,13 +117,37 @@ def prctl(option: int, value: int) -> None:
         raise OSError(number, f"prctl({option}, {value}): {os.strerror(number)}")
 
 
+def warm(control: socket.socket) -> None:
+    """Imports what children will use; where that does not work out, says so and ends: a cold start is left."""
+    try:
+        from isobar_agent import preload
+
+        preload.preload()
+    except (Exception, SystemExit) as error:
+        traceback.print_exc()
+        reason = f"an import failed: {type(error).__name__}: {error}"
+    else:
+        count = threads()
+        if count == 1:
+            return
+        named = ", ".join(thread.name for thread in threading.enumerate() if thread is not threading.main_thread())
+        reason = f"its imports left {count - 1} threads running ({named or 'of native code'})"
+    tell(control, event="not_warm", reason=reason[:1000])
+    os._exit(1)
+
+
+def threads() -> int:
+    """All threads of this process, also those that Python does not know."""
+    return len(os.listdir("/proc/self/task"))
+
+
 def refuse_threads() -> None:
     """A lock that another thread holds at the fork would stay locked in the child forever."""
-    count = len(os.listdir("/proc/self/task"))
+    count = threads()
     if count != 1:
         raise SystemExit(
-            f"the zygote has {count} threads after its imports, and forking it would not be safe; find what starts "
-            'threads on import (airflow_local_settings, sitecustomize, a provider) or set `launch = "cold"`'
+            f"the zygote has {count} threads before its first fork, and forking it would not be safe; find what "
+            "starts threads when Python starts (sitecustomize, a .pth file)"
         )
 
 

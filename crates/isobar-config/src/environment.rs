@@ -2,6 +2,7 @@
 //! the files (rule 7).
 
 use crate::airflow_keys::isobar_path;
+use crate::airflow_team_variables as team_variables;
 use crate::problem::{Origin, quoted_list};
 use crate::reading::Reading;
 use crate::tree::{Node, Table, Value};
@@ -19,6 +20,10 @@ pub(crate) fn apply(root: &mut Table, reading: &Reading) {
         let Some(rest) = name.strip_prefix("AIRFLOW__") else {
             continue;
         };
+        if let Some((team, rest)) = rest.split_once("___") {
+            team_variables::place(root, team, rest, Node::from_environment(name, text), reading);
+            continue;
+        }
         if let Some(path) = isobar_path(rest) {
             let path: Vec<&str> = path.iter().map(String::as_str).collect();
             place(root, &path, Node::from_environment(name, text), reading);

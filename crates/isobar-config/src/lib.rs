@@ -3,6 +3,7 @@
 //! Floor 1: knows files and environment variables, and nothing of stores, servers or Python.
 
 mod airflow_keys;
+mod airflow_team_variables;
 mod auth;
 mod connection_uri;
 pub mod convert;
@@ -38,6 +39,6 @@ pub use settings::{
     Config, ConnectionSource, Connections, Core, Database, LogLevel, Logging, Parsing, Scheduler, Server, Shared, Tasks,
 };
 pub use team::{
-    Consent, ConsentAction, DefaultPool, Executor, ExecutorKind, Isolation, Python, Requirements, Team, Tunable,
+    Consent, ConsentAction, DefaultPool, Executor, ExecutorKind, Isolation, Launch, Python, Requirements, Team, Tunable,
 };
 pub use teams_plan::{KnownTeam, Refused, Step, TeamsPlan};

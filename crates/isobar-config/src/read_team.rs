@@ -8,7 +8,7 @@ use isobar_model::{BadTeamName, TeamName};
 use crate::problem::{Origin, suggest};
 use crate::reader::Reader;
 use crate::reading::Placed;
-use crate::{Consent, ConsentAction, DefaultPool, Isolation, Python, Requirements, Secret, Team, Tunable};
+use crate::{Consent, ConsentAction, DefaultPool, Isolation, Launch, Python, Requirements, Secret, Team, Tunable};
 
 /// A team with the places of what is compared with other teams.
 pub(crate) struct Declared {
@@ -109,6 +109,8 @@ type Folders = Vec<Placed<PathBuf>>;
 fn settings(reader: &Reader<'_>, team: &mut Team, place: &str) -> (Folders, Folders) {
     team.python = python(reader);
     let (read_folders, write_folders) = (reader.paths("read_folders"), reader.paths("write_folders"));
+    let launches = [Launch::Warm, Launch::Cold].map(|launch| (launch.as_str(), launch));
+    team.launch = reader.choice("launch", &launches, "warm", Launch::Warm);
     let isolations = [Isolation::Landlock, Isolation::None].map(|isolation| (isolation.as_str(), isolation));
     team.isolation = reader.choice("isolation", &isolations, "landlock", Isolation::Landlock);
     team.os_user = os_user(reader);

@@ -27,6 +27,8 @@ pub struct Team {
     pub read_folders: Vec<PathBuf>,
     /// Folders its tasks may read and write; made when missing. Absolute.
     pub write_folders: Vec<PathBuf>,
+    /// Whether its children find Airflow imported. Default warm.
+    pub launch: Launch,
     /// How its children are kept to themselves (rule 11).
     pub isolation: Isolation,
     /// The OS user its children run as, by name or number, where Isobar runs as root. None: chosen by Isobar.
@@ -68,6 +70,7 @@ impl Team {
             env: BTreeMap::new(),
             read_folders: Vec::new(),
             write_folders: Vec::new(),
+            launch: Launch::Warm,
             isolation: Isolation::Landlock,
             os_user: None,
             executors: vec![Executor::local()],
@@ -115,6 +118,26 @@ pub enum Requirements {
     File(PathBuf),
     /// Requirements written in the configuration, such as `pandas==2.2.3`.
     List(Vec<String>),
+}
+
+/// Whether a team's children find Airflow imported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Launch {
+    /// `warm`: it is imported once, before the first fork.
+    Warm,
+    /// `cold`: each child imports it for itself, in some 1.5 s.
+    Cold,
+}
+
+impl Launch {
+    /// The word in the file.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Warm => "warm",
+            Self::Cold => "cold",
+        }
+    }
 }
 
 /// How a team's children are kept away from other teams' files (rule 11).

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bench::Bench;
 use isobar_config::convert::{Conversion, Converted, Fate, convert, known_keys};
-use isobar_config::{Config, Executor, LogLevel, TeamRole};
+use isobar_config::{Config, Executor, Launch, LogLevel, TeamRole};
 
 /// As `airflow config list` of Airflow 3.3.2 wrote it at its first start, without the comments.
 const DEFAULTS: &str = include_str!("data/airflow-3.3.2.cfg");
@@ -97,7 +97,7 @@ fn what_somebody_chose_is_carried_over_as_airflow_reads_it() {
     let bench = bench();
     let cfg = "[core]\ndags_folder = ${AIRFLOW_HOME}/dags\nparallelism = 7\ndags_are_paused_at_creation = f # no\n\
         default_timezone = Europe/Berlin\nsensitive_var_conn_names = pin, iban\nload_examples = False\n\
-        dagbag_import_timeout = 2.5\nmax_map_length = many\nexecutor = CeleryExecutor,small:LocalExecutor\n\
+        dagbag_import_timeout = 2.5\nmax_map_length = many\nexecutor = CeleryExecutor,small:LocalExecutor\nexecute_tasks_new_python_interpreter = True\n\
         simple_auth_manager_users = ana:op,root:admin\n\
         [logging]\nlogging_level = debug\n[api_auth]\njwt_secret_cmd = cat /run/key\n\
         [smtp]\nsmtp_host = mail.%(domain)s\ndomain = example.com\n[my_company]\nrate = 5%%\n";
@@ -115,6 +115,7 @@ fn what_somebody_chose_is_carried_over_as_airflow_reads_it() {
     assert_eq!(config.auth.users.len(), 2);
     assert!(config.auth.users[0].teams.values().eq([&TeamRole::Op]));
     let team = &config.teams[0];
+    assert_eq!(team.launch, Launch::Cold);
     assert_eq!(
         team.executors,
         [Executor {

@@ -423,3 +423,26 @@ fn requirements_are_a_file_or_a_list() {
         Requirements::File(bench.path("req.txt"))
     );
 }
+
+#[test]
+fn airflows_spelling_of_a_teams_key_means_that_team() {
+    let bench = Bench::teams(&["analytics", "data-eng"]);
+    bench
+        .env("AIRFLOW__ANALYTICS___CORE__DAGS_ARE_PAUSED_AT_CREATION", "False")
+        .env("AIRFLOW__DATA-ENG___SMTP__SMTP_HOST", "mail.example.com")
+        .env("AIRFLOW__DATA_ENG___MY_COMPANY__RATE", "7")
+        .env("AIRFLOW__DATA_ENG___SCHEDULER__NUM_RUNS", "3")
+        .env("AIRFLOW__STRANGER___SMTP__SMTP_HOST", "elsewhere");
+    let loaded = bench.load();
+    let team = |name: &str| loaded.config.team(name).unwrap();
+    assert_eq!(team("analytics").dags_are_paused_at_creation, Some(false));
+    assert!(team("analytics").env.is_empty());
+    let env = &team("data-eng").env;
+    assert_eq!(env["AIRFLOW__SMTP__SMTP_HOST"].expose(), "mail.example.com");
+    assert_eq!(env["AIRFLOW__MY_COMPANY__RATE"].expose(), "7");
+    assert_eq!(env.len(), 2);
+    let [warning] = loaded.warnings.as_slice() else {
+        panic!("{:?}", loaded.warnings)
+    };
+    assert!(warning.to_string().contains("`num_runs` in `[scheduler]`"), "{warning}");
+}

@@ -66,7 +66,28 @@ pub struct Environment {
     pub read: Vec<PathBuf>,
     /// Whether Isobar made it (false: the team brought it).
     pub made: bool,
+    /// Where its packages lie, where others change it.
+    packages: Option<PathBuf>,
     _hold: Option<Arc<Hold>>,
+}
+
+/// A `venv` that changed less than this ago may still be changing.
+const SETTLED: Duration = Duration::from_secs(3);
+
+impl Environment {
+    /// Whether `spec` means another environment by now, and that one is ready. Takes a millisecond where nothing
+    /// changed.
+    #[must_use]
+    pub fn is_outdated(&self, spec: &EnvironmentSpec) -> bool {
+        if let Some(packages) = &self.packages {
+            let changed = fs::metadata(packages).and_then(|found| found.modified());
+            let settled = changed.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > SETTLED));
+            if !settled || probe::stamp(&self.python_version, packages) == self.fingerprint {
+                return false;
+            }
+        }
+        ready(spec).is_ok_and(|now| now.fingerprint != self.fingerprint)
+    }
 }
 
 /// What [`apply`] would do.
@@ -214,6 +235,7 @@ pub fn ready(spec: &EnvironmentSpec) -> Result<Environment, EnvironmentError> {
             python_version: probe.python.clone(),
             read: probe.folders(),
             made: false,
+            packages: Some(probe.packages.clone()),
             python,
             _hold: None,
         });
@@ -261,6 +283,7 @@ fn open(spec: &EnvironmentSpec, folder: &Path) -> Result<Environment, Environmen
         python_version: marker.probe.python.clone(),
         read: marker.probe.folders(),
         made: true,
+        packages: None,
         _hold: Some(Arc::new(hold)),
     })
 }

@@ -257,6 +257,38 @@ async fn a_cold_launch_runs_tasks_too() {
     assert_eq!(done.ended.reported, Some("success"), "{:#?}", done.log);
 }
 
+#[tokio::test]
+async fn a_python_whose_imports_start_threads_or_fail_is_not_warmed_but_runs_cold() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join("config")).unwrap();
+    let settings = home.path().join("config/airflow_local_settings.py");
+    let mut spec = spec(home.path());
+    for (code, expected) in [
+        (
+            "import threading, time\nthreading.Thread(target=time.sleep, args=(600,), name='busy', daemon=True).start()",
+            "1 threads running (busy)",
+        ),
+        ("raise RuntimeError('no licence')", "RuntimeError: no licence"),
+    ] {
+        std::fs::write(&settings, code).unwrap();
+        let refused = Zygote::start(&spec).await.map(drop).unwrap_err();
+        let ZygoteError::NotWarm { reason, .. } = &refused else {
+            panic!("{refused}");
+        };
+        assert!(reason.contains(expected), "{reason}");
+    }
+    std::fs::write(&settings, "import threading\nthreading.Thread(target=print).start()").unwrap();
+    spec.launch = Launch::Cold;
+    let zygote = Zygote::start(&spec).await.unwrap();
+    let team = Team {
+        home,
+        zygote,
+        timers: Default::default(),
+    };
+    let done = team.run(&MemoryApi::with(|_| {}), "value").await;
+    assert_eq!(done.ended.reported, Some("success"), "{:#?}", done.log);
+}
+
 #[test]
 fn the_rehearsal_before_the_first_fork_works() {
     let home = tempfile::tempdir().unwrap();

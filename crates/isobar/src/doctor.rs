@@ -12,6 +12,7 @@ use isobar_runtime::sandbox::{self, DEFAULT_UID_BASE};
 use isobar_store::migrate;
 
 use crate::setup::{self, ServerLock};
+use crate::team_python;
 
 /// What was found, line by line.
 #[derive(Default)]
@@ -113,6 +114,14 @@ fn environments(config: &Config, findings: &mut Findings) {
                 team.name, found.python_version, found.airflow_version
             )),
             Err(error) => findings.fault(&format!("{}: {error:#}", team.name)),
+        }
+        if let Some((reason, when)) = team_python::cold_because(config, team) {
+            let when = jiff::Timestamp::try_from(when)
+                .map_or_else(|_| "an unknown time".to_owned(), |when| format!("{when:.0}"));
+            findings.advice(&format!(
+                "{}: starts cold since {when}, some 1.5 s more for each task: {reason}\n       hint: mend that and restart the server, or write `launch = \"cold\"`",
+                team.name
+            ));
         }
     }
 }

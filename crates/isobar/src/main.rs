@@ -11,6 +11,7 @@ mod seeds;
 mod setup;
 mod standalone;
 mod stop;
+mod team_python;
 mod team_side;
 mod teams;
 

@@ -17,7 +17,7 @@ use isobar_runtime::masker::MaskerConfig;
 use isobar_runtime::processor::{DagProcessor, ProcessorSpec};
 use isobar_runtime::sandbox::{self, DEFAULT_UID_BASE, Launcher, OsUser};
 use isobar_runtime::supervisor::{Supervisor, SupervisorConfig, Timers};
-use isobar_runtime::zygote::Zygote;
+use isobar_runtime::zygote::{Launch, Zygote, ZygoteError};
 use isobar_scheduler::TeamSetting;
 use isobar_store::signals::Signals;
 use isobar_wire::agent::AgentApi;
@@ -27,6 +27,8 @@ use isobar_wire::workload::Workload;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::team_python;
 
 /// Pause before a zygote that ended or did not start is started again, growing to the second.
 const RESTART_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
@@ -223,35 +225,76 @@ fn failed(why: &str) -> RunEnded {
 }
 
 impl Ground {
-    /// Keeps one team's zygote and dag-processor running until the server stops.
+    /// Keeps one team's zygote and dag-processor running until the server stops, in each environment that the team
+    /// has meanwhile.
     async fn keep(&self, team: &Team, known: &KnownTeam, launcher: &Launcher, zygotes: &watch::Sender<Option<Zygote>>) {
-        let Some(python) = self.python(team, known, launcher).await else {
-            return;
+        // Tasks that run on may still import from an environment that has been replaced.
+        let mut replaced = Vec::new();
+        while let Some(mut python) = self.python(team, known, launcher).await {
+            if replaced.is_empty() {
+                team_python::wait_for_predecessor(&python.python.lock_file).await;
+            }
+            python.python.lock_file = team_python::lock_of_generation(&python.python.lock_file, replaced.len());
+            let processor = self.processor(team, known, &python, zygotes);
+            let generation = self.stop.child_token();
+            let listening = tokio::spawn(tell_of_callbacks(
+                self.signals.clone(),
+                known.id,
+                processor,
+                generation.clone(),
+            ));
+            self.keep_zygote(team, known, &mut python, zygotes).await;
+            generation.cancel();
+            let _ = listening.await;
+            if self.stop.is_cancelled() {
+                break;
+            }
+            tracing::info!(team = %team.name, "the team's environment changed; its Python is started again in the new one");
+            replaced.push(python);
+        }
+    }
+
+    /// Keeps one team's zygote running until the server stops or the team's environment is another one. Then what runs
+    /// in the old zygote runs on, and the zygote ends with the last of it.
+    async fn keep_zygote(
+        &self,
+        team: &Team,
+        known: &KnownTeam,
+        python: &mut TeamPython,
+        zygotes: &watch::Sender<Option<Zygote>>,
+    ) {
+        let spec = match EnvironmentSpec::from_config(&self.config, team, known.id, DEFAULT_UID_BASE) {
+            Ok(spec) => spec,
+            Err(error) => return tracing::error!(team = %team.name, %error, "the team's environment cannot be used"),
         };
-        let processor = self.processor(team, known, &python, zygotes);
-        let listening = tokio::spawn(tell_of_callbacks(
-            self.signals.clone(),
-            known.id,
-            processor,
-            self.stop.clone(),
-        ));
+        let environment = python.environment.clone();
+        let changed = team_python::changed(&environment, &spec);
+        tokio::pin!(changed);
         let mut pause = RESTART_PAUSE.0;
         loop {
             let started = tokio::select! {
                 started = Zygote::start(&python.python) => started,
-                () = self.stop.cancelled() => break,
+                () = self.stop.cancelled() => return,
             };
             match started {
                 Ok(zygote) => {
                     tracing::info!(team = %team.name, "the team's Python is ready");
+                    let as_declared =
+                        python.python.launch == Launch::Warm || team.launch == isobar_config::Launch::Cold;
+                    if as_declared {
+                        team_python::remember_cold(&self.config, team, None);
+                    }
                     zygotes.send_replace(Some(zygote.clone()));
                     let began = tokio::time::Instant::now();
                     tokio::select! {
                         () = zygote.gone() => {}
+                        () = &mut changed => {
+                            zygotes.send_replace(None);
+                            return;
+                        }
                         () = self.stop.cancelled() => {
                             zygotes.send_replace(None);
-                            zygote.shutdown().await;
-                            break;
+                            return zygote.shutdown().await;
                         }
                     }
                     zygotes.send_replace(None);
@@ -260,17 +303,27 @@ impl Ground {
                         pause = RESTART_PAUSE.0;
                     }
                 }
+                Err(ZygoteError::NotWarm { reason, .. }) => {
+                    tracing::warn!(
+                        team = %team.name,
+                        "the team's Python cannot be warmed: {reason}. It starts cold: each task and parse takes some \
+                         1.5 s longer. Mend it and restart the server, or write `launch = \"cold\"` for the team"
+                    );
+                    team_python::remember_cold(&self.config, team, Some(&reason));
+                    python.python.launch = Launch::Cold;
+                    continue;
+                }
                 Err(error) => {
                     tracing::error!(team = %team.name, %error, "the team's Python did not start; trying again");
                 }
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = self.stop.cancelled() => break,
+                () = &mut changed => return,
+                () = self.stop.cancelled() => return,
             }
             pause = (pause * 2).min(RESTART_PAUSE.1);
         }
-        let _ = listening.await;
     }
 
     /// The team's environment and walls, tried again until they are there: a person may be mending them.

@@ -233,3 +233,164 @@ fn a_broken_file_and_an_endless_one_harm_nobody_else() {
     fs::remove_file(place.dags("alpha").join("broken.py")).unwrap();
     ann.wait_for("/api/v2/dags", 30, |answer| !answer.body.to_string().contains("mended"));
 }
+
+const CHANGING: &str = r#"
+import pathlib, time
+from airflow.sdk import DAG, task
+try:
+    import spice
+except ImportError:
+    spice = None
+
+with DAG(dag_id="spicy" if spice else "plain", schedule=None, catchup=False) as dag:
+    @task
+    def waits():
+        print("begun")
+        while not pathlib.Path("EVIDENCE/go").exists():
+            time.sleep(0.1)
+    waits()
+"#;
+
+/// An environment of its own on top of the one for tests, and where its packages lie.
+fn own_environment(place: &std::path::Path) -> std::path::PathBuf {
+    let python = deployment::test_python();
+    let made = std::process::Command::new(&python)
+        .args(["-m", "venv", "--without-pip"])
+        .arg(place)
+        .status();
+    assert!(made.unwrap().success());
+    let asked = std::process::Command::new(&python)
+        .args(["-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"])
+        .output();
+    let theirs = String::from_utf8(asked.unwrap().stdout).unwrap();
+    let versions = fs::read_dir(place.join("lib")).unwrap();
+    let version = versions.map(|entry| entry.unwrap().path()).find(|path| path.is_dir());
+    let packages = version.unwrap().join("site-packages");
+    fs::write(packages.join("tests.pth"), theirs).unwrap();
+    packages
+}
+
+#[test]
+fn an_environment_that_cannot_be_warmed_starts_cold_and_a_changed_one_takes_over_while_tasks_run_on() {
+    let place = Deployment::on(Database::Sqlite);
+    let venv = place.path().join("venv");
+    let packages = own_environment(&venv);
+    let threads = "import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()";
+    fs::write(packages.join("airflow_local_settings.py"), threads).unwrap();
+    let mut place = place
+        .team("alpha", &format!("venv = \"{}\"", venv.display()))
+        .user("ann", "alpha = \"admin\"");
+    let evidence = place.evidence("alpha");
+    place.write_dag(
+        "alpha",
+        "changing.py",
+        &CHANGING.replace("EVIDENCE", &evidence.display().to_string()),
+    );
+    place.start("standalone");
+    let ann = place.client("ann");
+    ann.wait_for_dag("plain");
+    assert!(place.output("standalone").contains("cannot be warmed"));
+    let said = place.command(&["doctor"]).output().unwrap().stdout;
+    let said = String::from_utf8(said).unwrap();
+    assert!(
+        said.contains("alpha: starts cold since") && said.contains("threads running"),
+        "{said}"
+    );
+    let run = ann.trigger("plain");
+    let task = format!("/api/v2/dags/plain/dagRuns/{run}/taskInstances/waits");
+    ann.wait_for(&task, 60, |answer| answer.body["state"] == "running");
+
+    fs::remove_file(packages.join("airflow_local_settings.py")).unwrap();
+    fs::write(packages.join("spice.py"), "").unwrap();
+    ann.wait_for_dag("spicy");
+    assert_eq!(
+        ann.get(&task).body["state"],
+        "running",
+        "what ran in the old environment runs on"
+    );
+    let next = ann.trigger("spicy");
+    fs::write(evidence.join("go"), "").unwrap();
+    assert_eq!(ann.wait_for_run("plain", &run, 60)["state"], "success");
+    assert_eq!(ann.wait_for_run("spicy", &next, 60)["state"], "success");
+    let said = place.command(&["doctor"]).output().unwrap().stdout;
+    assert!(
+        !String::from_utf8(said).unwrap().contains("starts cold"),
+        "it is warm by now"
+    );
+}
+
+const DAILY: &str = r#"
+import datetime
+from airflow.sdk import DAG, task
+
+with DAG(
+    dag_id="daily", schedule="@daily", catchup=True, start_date=datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=3)
+) as dag:
+    @task
+    def nothing():
+        pass
+    nothing()
+"#;
+
+#[test]
+fn a_dag_that_changes_team_goes_on_where_its_schedule_stood() {
+    let fixed = "START";
+    let start = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(72);
+    let text = DAILY
+        .replace(
+            "datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=3)",
+            fixed,
+        )
+        .replace(
+            fixed,
+            &format!("datetime.datetime.fromtimestamp({}, datetime.UTC)", start.as_second()),
+        );
+    let mut place = Deployment::on(Database::Sqlite)
+        .with("[scheduler]\nsweep_interval = 1")
+        .team("alpha", "")
+        .team("beta", "")
+        .user("ann", "alpha = \"admin\"")
+        .user("bob", "beta = \"admin\"")
+        .dag("alpha", "daily.py", &text);
+    place.start("standalone");
+    let (ann, bob) = (place.client("ann"), place.client("bob"));
+    ann.wait_for_dag("daily");
+    let runs = "/api/v2/dags/daily/dagRuns?state=success";
+    ann.wait_for(runs, 90, |answer| answer.body["total_entries"].as_u64() >= Some(3));
+    ann.wait_for("/api/v2/dags/daily/dagRuns?state=running&state=queued", 60, |answer| {
+        answer.body["total_entries"] == 0
+    });
+    let said = place
+        .command(&["teams", "move", "daily", "--from", "alpha", "--to", "beta"])
+        .output()
+        .unwrap();
+    assert!(!said.status.success());
+    assert!(String::from_utf8_lossy(&said.stderr).contains("is still defined in team `alpha`, in `daily.py`"));
+
+    fs::rename(place.dags("alpha").join("daily.py"), place.path().join("daily.py")).unwrap();
+    ann.wait_for("/api/v2/dags", 30, |answer| answer.body["total_entries"] == 0);
+    fs::rename(place.path().join("daily.py"), place.dags("beta").join("daily.py")).unwrap();
+    bob.wait_for_dag("daily");
+    let dag = "/api/v2/dags/daily";
+    assert_eq!(bob.get(dag).body["is_paused"], true, "it arrives paused");
+    place.run(&["teams", "move", "daily", "--from", "alpha", "--to", "beta"]);
+    let next = |answer: &deployment::Answer| {
+        let date = answer.body["next_dagrun_run_after"].as_str().unwrap_or_default();
+        date.parse::<jiff::Timestamp>().ok()
+    };
+    bob.wait_for(dag, 60, |answer| {
+        next(answer).is_some_and(|date| date > jiff::Timestamp::now())
+    });
+    assert_eq!(bob.get(dag).body["is_paused"], false, "as it was");
+    assert_eq!(
+        bob.get("/api/v2/dags/daily/dagRuns").body["total_entries"],
+        0,
+        "nothing runs again"
+    );
+    assert!(ann.get(runs).body["total_entries"].as_u64() >= Some(3), "its runs stay");
+    for (client, other) in [(&ann, "beta"), (&bob, "alpha")] {
+        let log = client.get("/api/v2/eventLogs?event=move_dag").body;
+        assert_eq!(log["total_entries"], 1, "{log}");
+        assert!(log.to_string().contains(other), "{log}");
+    }
+}

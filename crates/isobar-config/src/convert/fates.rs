@@ -76,7 +76,7 @@ pub fn known_keys() -> impl Iterator<Item = &'static Known> {
     KNOWN.iter()
 }
 
-pub(super) fn find(section: &str, key: &str) -> Option<&'static Known> {
+pub(crate) fn find(section: &str, key: &str) -> Option<&'static Known> {
     known_keys().find(|known| known.section == section && known.key == key)
 }
 
@@ -87,7 +87,7 @@ pub(super) fn indirect(section: &str, key: &str) -> Option<&'static Known> {
 }
 
 /// Whether Airflow's own core defines the section.
-pub(super) fn knows_section(section: &str) -> bool {
+pub(crate) fn knows_section(section: &str) -> bool {
     known_keys().any(|known| known.section == section)
 }
 

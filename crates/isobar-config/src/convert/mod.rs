@@ -4,7 +4,7 @@
 //! it may be a secret.
 
 mod executors;
-mod fates;
+pub(crate) mod fates;
 mod folders;
 mod ini;
 mod users;
@@ -66,6 +66,10 @@ pub fn convert(conversion: &Conversion) -> Result<Converted, IniError> {
     }
     folders::read(&ini, multi_team, conversion, &mut draft);
     executors::read(&ini, multi_team, &mut draft);
+    let fresh = ini.get("core", "execute_tasks_new_python_interpreter");
+    if fresh.is_some_and(|text| Kind::flag(&text) == Some(true)) {
+        draft.launch_cold();
+    }
     users::read(&ini, multi_team, &mut draft);
     Ok(draft.finish(conversion, multi_team))
 }

@@ -90,6 +90,13 @@ impl Draft {
         };
     }
 
+    /// No task is to find anything imported by another.
+    pub(super) fn launch_cold(&mut self) {
+        for team in self.teams.iter_mut().chain([&mut self.default_team]) {
+            team.settings.push(("launch", "\"cold\"".to_owned()));
+        }
+    }
+
     pub(super) fn finish(mut self, conversion: &Conversion, multi_team: bool) -> Converted {
         let names = self.names();
         let mut toml = format!(

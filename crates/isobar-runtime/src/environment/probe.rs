@@ -41,7 +41,8 @@ pub(super) struct Probe {
     pub(super) executable: PathBuf,
     prefixes: Vec<PathBuf>,
     paths: Vec<PathBuf>,
-    packages: PathBuf,
+    /// Where packages lie.
+    pub(super) packages: PathBuf,
     core: Option<String>,
     sdk: Option<String>,
 }
@@ -141,13 +142,18 @@ impl Probe {
 
     /// For an environment that others change: the packages' folder changes its time when a package comes or goes.
     pub(super) fn fingerprint(&self) -> String {
-        let mut hash = Sha256::new();
-        hash.update(self.python.as_bytes());
-        hash.update(self.packages.display().to_string().as_bytes());
-        if let Ok(found) = fs::metadata(&self.packages) {
-            hash.update(found.mtime().to_be_bytes());
-            hash.update(found.mtime_nsec().to_be_bytes());
-        }
-        short(hash)
+        stamp(&self.python, &self.packages)
     }
+}
+
+/// [`Probe::fingerprint`] without asking the interpreter again.
+pub(super) fn stamp(python: &str, packages: &Path) -> String {
+    let mut hash = Sha256::new();
+    hash.update(python.as_bytes());
+    hash.update(packages.display().to_string().as_bytes());
+    if let Ok(found) = fs::metadata(packages) {
+        hash.update(found.mtime().to_be_bytes());
+        hash.update(found.mtime_nsec().to_be_bytes());
+    }
+    short(hash)
 }

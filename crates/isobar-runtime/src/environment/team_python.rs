@@ -120,7 +120,10 @@ pub fn team_python(
         confine: Some(Arc::new(move |command| {
             sandbox::wrap(&launcher, &walls, &command).map_err(io::Error::other)
         })),
-        launch: Launch::Warm,
+        launch: match team.launch {
+            isobar_config::Launch::Warm => Launch::Warm,
+            isobar_config::Launch::Cold => Launch::Cold,
+        },
         start_timeout: START_TIMEOUT,
     };
     Ok(TeamPython {

@@ -32,6 +32,8 @@ pub(super) enum Order<'a> {
 pub(super) enum Report {
     /// The team's previous zygote still holds the lock.
     Waiting,
+    /// It must not be forked warm: an import failed or left threads behind. It ends.
+    NotWarm { reason: String },
     /// Imports are done.
     Ready { pid: i32, airflow: String, seconds: f64 },
     /// The fork asked for as `id` runs as `pid`.

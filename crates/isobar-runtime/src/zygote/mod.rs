@@ -109,6 +109,14 @@ pub enum ZygoteError {
         /// The end of its standard output and error.
         output: String,
     },
+    /// Its imports failed, or left behind what a fork must not share; started [`Launch::Cold`] it may do.
+    #[error("the Python of team `{team}` cannot be warmed: {reason}")]
+    NotWarm {
+        /// The team.
+        team: String,
+        /// What it said.
+        reason: String,
+    },
     /// It has ended; start another.
     #[error("the Python process of team `{0}` has ended")]
     Gone(String),

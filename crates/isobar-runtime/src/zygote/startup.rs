@@ -46,7 +46,15 @@ pub(super) async fn start(spec: &PythonSpec) -> Result<Zygote, ZygoteError> {
     ];
     let ready = tokio::time::timeout(spec.start_timeout, until_ready(&control, &spec.team)).await;
     let pid = match ready {
-        Ok(Ok(pid)) => pid,
+        Ok(Ok(Start::Ready(pid))) => pid,
+        Ok(Ok(Start::NotWarm(reason))) => {
+            drop(control);
+            end(&mut process).await;
+            return Err(ZygoteError::NotWarm {
+                team: spec.team.clone(),
+                reason,
+            });
+        }
         failed => {
             let reason = match failed {
                 Err(_) => format!("nothing within {} s", spec.start_timeout.as_secs()),
@@ -110,7 +118,13 @@ fn control_sockets() -> io::Result<(Control, OwnedFd)> {
     Ok((Control::new(ours)?, theirs))
 }
 
-async fn until_ready(control: &Control, team: &str) -> io::Result<i32> {
+/// How a start came out, where the process could speak.
+enum Start {
+    Ready(i32),
+    NotWarm(String),
+}
+
+async fn until_ready(control: &Control, team: &str) -> io::Result<Start> {
     loop {
         match control.receive().await? {
             Some(Report::Waiting) => {
@@ -118,8 +132,9 @@ async fn until_ready(control: &Control, team: &str) -> io::Result<i32> {
             }
             Some(Report::Ready { pid, airflow, seconds }) => {
                 tracing::info!(team, pid, airflow, seconds, "the team's Python process is ready");
-                return Ok(pid);
+                return Ok(Start::Ready(pid));
             }
+            Some(Report::NotWarm { reason }) => return Ok(Start::NotWarm(reason)),
             Some(other) => return Err(io::Error::other(format!("an unexpected report: {other:?}"))),
             None => return Err(io::Error::other("it ended")),
         }
@@ -137,7 +152,7 @@ async fn listen(shared: Arc<Shared>, mut process: tokio::process::Child) {
             Ok(Some(Report::Forked { id, pid })) => shared.forked(id, pid),
             Ok(Some(Report::Exit { pid, code, cpu })) => shared.exited(pid, code, cpu),
             Ok(Some(Report::Refused { id, message })) => shared.refused(id, message),
-            Ok(Some(Report::Ready { .. } | Report::Waiting)) => {}
+            Ok(Some(Report::Ready { .. } | Report::Waiting | Report::NotWarm { .. })) => {}
             Ok(None) => {
                 tracing::warn!(team = shared.team, "the team's Python process ended by itself");
                 break;

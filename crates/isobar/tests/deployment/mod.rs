@@ -176,11 +176,14 @@ impl Deployment {
             let evidence = self.evidence(name);
             let _ = write!(
                 text,
-                "[[team]]\nname = \"{name}\"\nfolders = [\"{}\"]\nvenv = \"{}\"\nwrite_folders = [\"{}\"]\n{}\n",
+                "[[team]]\nname = \"{name}\"\nfolders = [\"{}\"]\nwrite_folders = [\"{}\"]\n{}\n",
                 folder.display(),
-                venv.display(),
                 evidence.display(),
-                team.more
+                if team.more.starts_with("venv = ") {
+                    team.more.clone()
+                } else {
+                    format!("venv = \"{}\"\n{}", venv.display(), team.more)
+                }
             );
             if !team.more.contains("[[team.executor]]") {
                 text.push_str("[[team.executor]]\nname = \"local\"\ntype = \"local\"\nparallelism = 8\n");
