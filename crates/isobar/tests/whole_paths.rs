@@ -245,7 +245,7 @@ except ImportError:
 with DAG(dag_id="spicy" if spice else "plain", schedule=None, catchup=False) as dag:
     @task
     def waits():
-        print("begun")
+        pathlib.Path("EVIDENCE/begun").touch()
         while not pathlib.Path("EVIDENCE/go").exists():
             time.sleep(0.1)
     waits()
@@ -298,7 +298,8 @@ fn an_environment_that_cannot_be_warmed_starts_cold_and_a_changed_one_takes_over
     );
     let run = ann.trigger("plain");
     let task = format!("/api/v2/dags/plain/dagRuns/{run}/taskInstances/waits");
-    ann.wait_for(&task, 60, |answer| answer.body["state"] == "running");
+    // A process that runs has not read the Dag file yet, which is about to hold another Dag.
+    ann.wait_for(&task, 90, |_| evidence.join("begun").exists());
 
     fs::remove_file(packages.join("airflow_local_settings.py")).unwrap();
     fs::write(packages.join("spice.py"), "").unwrap();
