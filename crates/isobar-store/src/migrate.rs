@@ -9,7 +9,7 @@ use crate::{Store, StoreError, Tx};
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "foundation", include_str!("../migrations/0001_foundation.sql")),
     (6, "deadlines", include_str!("../migrations/0006_deadlines.sql")),
-    (6, "moved_dags", include_str!("../migrations/0006_moved_dags.sql")),
+    (9, "moved_dags", include_str!("../migrations/0009_moved_dags.sql")),
 ];
 
 /// The migration that this binary was built for.
