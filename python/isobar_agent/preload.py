@@ -11,10 +11,10 @@ import airflow.sdk.execution_time.supervisor as supervisor
 import airflow.sdk.execution_time.task_runner
 import airflow.sdk.plugins_manager
 import airflow.sdk.serde
-from isobar_agent import bytecode, callback, parse, rehearsal, shortcuts, task
+from isobar_agent import bytecode, callback, helper, parse, rehearsal, shortcuts, task
 
 
-TARGETS = {"task": task.run, "parse": parse.run, "callback": callback.run}
+TARGETS = {"task": task.run, "parse": parse.run, "callback": callback.run, "helper": helper.run}
 
 
 # Where the logs of this process go. Setting up logging takes a third of a parse, so it is done once: a fork puts its

@@ -10,7 +10,7 @@ From the supervisor:
 To the supervisor:
     {"event": "waiting"}                               another zygote of this team still holds the lock
     {"event": "not_warm", "reason": "..."}             its imports failed or left threads; it ends
-    {"event": "ready", "pid": P, "airflow": "3.3.2", "seconds": 1.4}
+    {"event": "ready", "pid": P, "airflow": "3.3.2", "seconds": 1.4, "shapes_instances": false}
     {"event": "forked", "id": N, "pid": P}             always before that child's "exit"
     {"event": "exit", "pid": P, "code": C, "cpu": S}   negative: killed by that signal; processor seconds
     {"event": "refused", "id": N, "message": "..."}    the fork did not happen
@@ -39,7 +39,7 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 PACKET_LIMIT = 1 << 18
 SUPPORTED = "3.3.2"
-TARGETS = ("task", "parse", "callback")
+TARGETS = ("task", "parse", "callback", "helper")
 
 
 def main(launch: str, lock_path: str) -> None:
@@ -54,12 +54,17 @@ def main(launch: str, lock_path: str) -> None:
     # What is made until the fork stays, with the little garbage: looking for that takes a sixth of the start, and the
     # holes that it leaves would be filled by children, each in a page of its own to be copied.
     gc.disable()
+    shapes = None
     if launch == "warm":
         warm(control)
+        from isobar_agent import helper
+
+        shapes = helper.shapes_instances()
     refuse_threads()
     gc.freeze()
     pages.gather()
-    tell(control, event="ready", pid=os.getpid(), airflow=version, seconds=round(time.monotonic() - started, 3))
+    seconds = round(time.monotonic() - started, 3)
+    tell(control, event="ready", pid=os.getpid(), airflow=version, seconds=seconds, shapes_instances=shapes)
     zygote = Zygote(control, wakeup, lock)
     try:
         zygote.serve()

@@ -20,6 +20,7 @@ pub(crate) fn check(teams: &mut [Declared], home: &Path, reading: &Reading) {
         for folder in declared.read_folders.iter_mut().chain(&mut declared.write_folders) {
             folder.value = resolved(&folder.value);
         }
+        declared.team.plugins_folder = declared.team.plugins_folder.take().map(|folder| resolved(&folder));
     }
     let home = resolved(home);
     for (position, declared) in teams.iter().enumerate() {

@@ -193,6 +193,7 @@ pub(crate) fn scheduler(reader: Reader<'_>) -> Scheduler {
             0,
             default.num_stuck_in_queued_retries,
         ),
+        question_timeout: positive(&reader, "question_timeout", default.question_timeout),
         lease: positive(&reader, "lease", default.lease),
         sweep_interval: positive(&reader, "sweep_interval", default.sweep_interval),
     };

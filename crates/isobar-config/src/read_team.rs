@@ -108,7 +108,22 @@ type Folders = Vec<Placed<PathBuf>>;
 /// What `[[team]]` and `[default_team]` have in common.
 fn settings(reader: &Reader<'_>, team: &mut Team, place: &str) -> (Folders, Folders) {
     team.python = python(reader);
-    let (read_folders, write_folders) = (reader.paths("read_folders"), reader.paths("write_folders"));
+    let (mut read_folders, write_folders) = (reader.paths("read_folders"), reader.paths("write_folders"));
+    let mut plugins = reader.paths("plugins_folder");
+    if let Some(second) = plugins.get(1) {
+        reader.reading.problem(
+            &second.at,
+            format!(
+                "team `{}` has several plugins folders, and Airflow reads one",
+                team.name
+            ),
+            "name one folder",
+        );
+    }
+    plugins.truncate(1);
+    team.plugins_folder = plugins.first().map(|folder| folder.value.clone());
+    // Whatever a team's children are to import they must be able to read.
+    read_folders.extend(plugins);
     let launches = [Launch::Warm, Launch::Cold].map(|launch| (launch.as_str(), launch));
     team.launch = reader.choice("launch", &launches, "warm", Launch::Warm);
     let isolations = [Isolation::Landlock, Isolation::None].map(|isolation| (isolation.as_str(), isolation));

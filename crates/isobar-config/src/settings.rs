@@ -223,6 +223,8 @@ pub struct Scheduler {
     pub task_queued_timeout: Duration,
     /// How often a task is queued anew before it is failed. Default 2.
     pub num_stuck_in_queued_retries: u32,
+    /// How long a team's own Python (custom timetables, weight rules, policies) may think about one question. Default 10 s.
+    pub question_timeout: Duration,
     /// How long another scheduler waits before it takes over the work of a silent one. Default 10 s.
     pub lease: Duration,
     /// How often the slow sweep looks for what no wake-up announced. Default 30 s.
@@ -238,6 +240,7 @@ impl Default for Scheduler {
             use_job_schedule: true,
             task_queued_timeout: Duration::from_secs(600),
             num_stuck_in_queued_retries: 2,
+            question_timeout: Duration::from_secs(10),
             lease: Duration::from_secs(10),
             sweep_interval: Duration::from_secs(30),
         }

@@ -25,6 +25,8 @@ pub struct Team {
     pub env: BTreeMap<String, Secret>,
     /// More folders its tasks may read, beside the Dag folders and the environment. Absolute.
     pub read_folders: Vec<PathBuf>,
+    /// Its Airflow plugins (`core.plugins_folder` of its children), readable for them. Absolute.
+    pub plugins_folder: Option<PathBuf>,
     /// Folders its tasks may read and write; made when missing. Absolute.
     pub write_folders: Vec<PathBuf>,
     /// Whether its children find Airflow imported. Default warm.
@@ -69,6 +71,7 @@ impl Team {
             python: Python::default(),
             env: BTreeMap::new(),
             read_folders: Vec::new(),
+            plugins_folder: None,
             write_folders: Vec::new(),
             launch: Launch::Warm,
             isolation: Isolation::Landlock,

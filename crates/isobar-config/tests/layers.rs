@@ -348,6 +348,7 @@ create_delta_data_intervals = false  # default
 use_job_schedule = true  # default
 task_queued_timeout = 600  # default
 num_stuck_in_queued_retries = 2  # default
+question_timeout = 10  # default
 lease = 10  # default
 sweep_interval = 30  # default
 

@@ -25,6 +25,8 @@ pub use schedule::{Next, NextRun, Restriction, Schedule, ScheduleProblem};
 pub struct DagPlan {
     dag: DagFacts,
     next: NextFields,
+    /// What the row shows of it: while Python is asked, what it said before.
+    shown: NextFields,
     last_automated: Option<NextRun>,
     active: BTreeMap<RunId, ActiveRun>,
     /// Runs that were commanded and have not been seen yet.
@@ -32,6 +34,8 @@ pub struct DagPlan {
     backfills: BTreeMap<i64, BackfillLimits>,
     assets: Option<AssetTrigger>,
     asked: bool,
+    /// The id that Python gave the next run.
+    named: Option<RunId>,
     woken_at: Option<Timestamp>,
 }
 
@@ -41,6 +45,7 @@ impl DagPlan {
         let known = snapshot.next.is_some();
         let mut plan = Self {
             dag: snapshot.dag,
+            shown: snapshot.next.clone().unwrap_or_default(),
             next: snapshot.next.unwrap_or_default(),
             last_automated: snapshot.last_automated,
             active: BTreeMap::new(),
@@ -52,12 +57,19 @@ impl DagPlan {
                 .collect(),
             assets: snapshot.assets,
             asked: false,
+            named: None,
             woken_at: None,
         };
         for run in snapshot.active {
             plan.note_run(run);
         }
-        if !known {
+        // Python is asked anew: it also gives the id of the run, which no column keeps.
+        let python = plan
+            .dag
+            .schedule
+            .as_ref()
+            .is_some_and(|schedule| schedule.question().is_some());
+        if !known || python {
             plan.work_out_next(now, out);
         }
         plan.settle(now, out);
@@ -73,8 +85,10 @@ impl DagPlan {
                 reschedule,
                 last_automated,
             } => {
+                // While a Dag is paused time goes by: without catchup its next run is another one by now.
+                let resumed = self.dag.paused && !dag.paused;
                 self.dag = dag;
-                if reschedule {
+                if reschedule || resumed {
                     self.last_automated = last_automated;
                     self.work_out_next(now, out);
                 }
@@ -97,9 +111,10 @@ impl DagPlan {
             Event::Backfill(backfill) => {
                 self.backfills.insert(backfill.id, backfill);
             }
-            Event::Answered(next) => {
+            Event::Answered { next, run_id } => {
                 if std::mem::take(&mut self.asked) {
                     self.set_next(next, out);
+                    self.named = run_id;
                 }
             }
         }

@@ -18,6 +18,7 @@ mod trigger;
 
 use isobar_model::dag::{self, SerializedDag};
 use jiff::Timestamp;
+use serde_json::json;
 
 use crate::cron::{Cron, CronError};
 use crate::dagplan::{Next, NextRun, Restriction, Schedule, ScheduleProblem};
@@ -46,6 +47,17 @@ pub enum TimetableError {
     /// A step that does not go forward.
     #[error("the schedule's step must be positive, and `{0}` is not")]
     NotForward(String),
+    /// A partition key that is not what the schedule writes.
+    #[error(
+        "Partition key '{key}' does not match the timetable's key_format '{format}': time data '{key}' does not match \
+         format '{format}'"
+    )]
+    BadPartitionKey {
+        /// The key.
+        key: String,
+        /// The schedule's format.
+        format: String,
+    },
     /// Dates at the end of what can be counted.
     #[error("the next run would be outside the years -9999 to 9999")]
     OutOfRange,
@@ -77,6 +89,8 @@ enum Rule {
     Events(Events),
     Python {
         path: String,
+        /// The timetable as serialized.
+        question: serde_json::Value,
     },
 }
 
@@ -131,7 +145,39 @@ impl Timetable {
             Rule::Partition(_) => Ok((at, at)),
             Rule::Interval(rule) => rule.manual_interval(at),
             Rule::Events(events) => Ok(events.manual_interval(at)),
-            Rule::Python { path } => Err(TimetableError::NeedsPython { path: path.clone() }),
+            Rule::Python { path, .. } => Err(TimetableError::NeedsPython { path: path.clone() }),
+        }
+    }
+
+    /// The date that a partition key stands for; none where keys of this timetable stand for none.
+    ///
+    /// # Errors
+    /// [`TimetableError::BadPartitionKey`].
+    pub fn partition_date(&self, key: &str) -> Result<Option<Timestamp>, TimetableError> {
+        match &self.rule {
+            Rule::Partition(rule) => rule.date_of(key).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The partitions from one date to another, both included and both meant as wall clocks in the timetable's zone: what a
+    /// backfill makes. None for timetables without partitions of their own.
+    ///
+    /// # Errors
+    /// See [`TimetableError`]; [`TimetableError::OutOfRange`] where there are too many.
+    pub fn partitions_between(&self, from: Timestamp, to: Timestamp) -> Result<Vec<NextRun>, TimetableError> {
+        match &self.rule {
+            Rule::Partition(rule) => rule.between(from, to),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// The timetable that only Python can evaluate, as serialized; none where this one answers by itself.
+    #[must_use]
+    pub fn question(&self) -> Option<&serde_json::Value> {
+        match &self.rule {
+            Rule::Python { question, .. } => Some(question),
+            _ => None,
         }
     }
 
@@ -168,7 +214,10 @@ impl Rule {
             Model::DeltaDataInterval { delta } => Self::Interval(Box::new(IntervalRule::new(Steps::delta(delta)?))),
             Model::Events(events) => Self::Events(Events::new(events)),
             Model::AssetOrTime { timetable, .. } => Self::from_model(timetable)?,
-            Model::Custom { path, .. } => Self::Python { path: path.clone() },
+            Model::Custom { path, var } => Self::Python {
+                path: path.clone(),
+                question: json!({"__type": path, "__var": var}),
+            },
         })
     }
 }
@@ -181,6 +230,10 @@ impl Schedule for Timetable {
 
     fn ids_name_partitions(&self) -> bool {
         matches!(self.rule, Rule::Partition(_))
+    }
+
+    fn question(&self) -> Option<&serde_json::Value> {
+        Self::question(self)
     }
 }
 

@@ -20,6 +20,7 @@ mod names;
 mod new_run;
 pub mod param_schema;
 mod parses;
+mod questions;
 mod record;
 mod run_context;
 mod settings;
@@ -33,4 +34,5 @@ mod xcoms;
 
 pub use execution::Execution;
 pub use new_run::NewRuns;
+pub use questions::{ManualAsk, ManualRun, Unanswered};
 pub use settings::{Settings, TeamSettings};

@@ -3,6 +3,8 @@
 //! Another team's run is made by a scheduler, which carries out the request that is written here ([`crate::across`]); the
 //! run notes which team asked for it.
 
+use std::sync::Arc;
+
 use isobar_config::ConsentAction;
 use isobar_engine::timetable::Timetable;
 use isobar_model::dag::{Param, SerializedDag};
@@ -20,6 +22,7 @@ use crate::answers::{broken, not_found, refusal, time};
 use crate::execution::{Execution, Outcome};
 use crate::names::Meant;
 use crate::param_schema;
+use crate::questions::{ManualAsk, Unanswered};
 use crate::standing::{may_change_runs, run_of};
 
 /// The body of the route. Unknown keys are refused, as in Airflow.
@@ -54,19 +57,20 @@ impl Execution {
             )
         })?;
         let mut tx = self.store.begin().await.map_err(broken)?;
-        may_change_runs(&mut tx, self.own(caller), caller).await?;
-        let meant = (self.meant(&mut tx, caller, dag_id, ConsentAction::Trigger).await).map_err(broken)?;
-        let head = usable(&mut tx, &meant, dag_id).await?;
-        let allowed = head.allowed_run_types.as_array();
-        if allowed.is_some_and(|types| !types.iter().any(|word| word == RunType::OperatorTriggered.as_str())) {
-            return Err(refusal(
-                400,
-                "denied_run_type",
-                format!("Dag with dag_id '{dag_id}' does not allow operator-triggered runs"),
-            ));
+        let (mut meant, mut head, mut dag) = self.triggerable(&mut tx, caller, dag_id).await?;
+        let mut asked = None;
+        if let Some(question) = custom_timetable(&dag)
+            && body.logical_date.is_some()
+        {
+            // Nobody else may be kept from writing while the team's Python thinks.
+            drop(tx);
+            asked = Some(self.asked_interval(&meant, &dag, question, &body).await?);
+            tx = self.store.begin().await.map_err(broken)?;
+            (meant, head, dag) = self.triggerable(&mut tx, caller, dag_id).await?;
         }
-        let dag = definition(&mut tx, &meant, dag_id).await?;
-        let run = self.new_run(&mut tx, caller, &meant, &head, &dag, run_id, body).await?;
+        let run = self
+            .new_run(&mut tx, caller, &meant, &head, &dag, run_id, body, asked)
+            .await?;
         if meant.foreign {
             let ours = self.own(caller);
             let id = requests::ask(
@@ -94,6 +98,57 @@ impl Execution {
         Ok(Answer::done())
     }
 
+    /// The Dag that is meant, where the caller may start it.
+    async fn triggerable(
+        &self,
+        tx: &mut Tx,
+        caller: &Caller,
+        dag_id: &str,
+    ) -> Result<(Meant, DagHead, Arc<SerializedDag>), Refusal> {
+        may_change_runs(tx, self.own(caller), caller).await?;
+        let meant = (self.meant(tx, caller, dag_id, ConsentAction::Trigger).await).map_err(broken)?;
+        let head = usable(tx, &meant, dag_id).await?;
+        let allowed = head.allowed_run_types.as_array();
+        if allowed.is_some_and(|types| !types.iter().any(|word| word == RunType::OperatorTriggered.as_str())) {
+            return Err(refusal(
+                400,
+                "denied_run_type",
+                format!("Dag with dag_id '{dag_id}' does not allow operator-triggered runs"),
+            ));
+        }
+        let dag = definition(tx, &meant, dag_id).await?;
+        Ok((meant, head, dag))
+    }
+
+    /// What the owner's Python says of the data interval. Another team learns nothing of why there is no answer.
+    async fn asked_interval(
+        &self,
+        meant: &Meant,
+        dag: &SerializedDag,
+        timetable: Value,
+        body: &TriggerBody,
+    ) -> Result<Option<(Timestamp, Timestamp)>, Refusal> {
+        let run_after = body.run_after.map_or_else(Timestamp::now, |at| at.0);
+        let ask = ManualAsk {
+            dag_id: dag.dag_id.as_str(),
+            timetable,
+            at: Some(run_after),
+            interval: None,
+            run_after,
+            kind: RunType::OperatorTriggered,
+        };
+        match self.ask_manual_run(meant.scope, &ask).await {
+            Ok(run) => Ok(run.interval),
+            Err(Unanswered::Store(error)) => Err(broken(error)),
+            Err(Unanswered::Python(_)) if meant.foreign => Err(refusal(
+                503,
+                "no_answer",
+                "The custom timetable of the other team's Dag did not answer; it is safe to try again",
+            )),
+            Err(Unanswered::Python(reason)) => Err(refusal(503, "no_answer", reason)),
+        }
+    }
+
     #[expect(clippy::too_many_arguments, reason = "a run is made of all of these")]
     async fn new_run(
         &self,
@@ -104,9 +159,10 @@ impl Execution {
         dag: &SerializedDag,
         run_id: &str,
         body: TriggerBody,
+        asked: Option<Option<(Timestamp, Timestamp)>>,
     ) -> Result<NewRun, Refusal> {
         check_run_id(run_id)?;
-        if body.partition_key.is_some() && !dag.timetable.is_partitioned() {
+        if body.partition_key.is_some() && !dag.timetable.takes_partition_keys() {
             return Err(refusal(
                 400,
                 "not_partitioned",
@@ -117,12 +173,20 @@ impl Execution {
             ));
         }
         let run_after = body.run_after.map_or_else(Timestamp::now, |at| at.0);
-        let interval = match body.logical_date {
-            Some(_) => Some(
-                Timetable::from_model(&dag.timetable)
-                    .and_then(|timetable| timetable.manual_interval(run_after))
+        let timetable = Timetable::from_model(&dag.timetable).map_err(|error| value_error(error.to_string()))?;
+        let interval = match (body.logical_date, asked) {
+            (None, _) => None,
+            (Some(_), Some(interval)) => interval,
+            (Some(_), None) => Some(
+                timetable
+                    .manual_interval(run_after)
                     .map_err(|error| value_error(error.to_string()))?,
             ),
+        };
+        let partition_date = match &body.partition_key {
+            Some(key) => timetable
+                .partition_date(key)
+                .map_err(|error| value_error(error.to_string()))?,
             None => None,
         };
         check_params(&dag.params, &body.conf)?;
@@ -142,6 +206,7 @@ impl Execution {
             interval,
             version_id: head.current_version_id,
             partition_key: body.partition_key,
+            partition_date,
             requested_by_team: meant.foreign.then(|| caller.team()),
             ..NewRun::new(
                 meant.dag_id.as_str().into(),
@@ -206,6 +271,11 @@ impl Execution {
     }
 }
 
+/// The timetable that only the team's Python can evaluate.
+fn custom_timetable(dag: &SerializedDag) -> Option<Value> {
+    Timetable::from_model(&dag.timetable).ok()?.question().cloned()
+}
+
 fn already_exists(dag_id: &str, run_id: &str) -> Refusal {
     refusal(
         409,
@@ -254,17 +324,13 @@ async fn usable(tx: &mut Tx, meant: &Meant, name: &str) -> Result<DagHead, Refus
     Ok(head)
 }
 
-async fn definition(tx: &mut Tx, meant: &Meant, name: &str) -> Result<std::sync::Arc<SerializedDag>, Refusal> {
+async fn definition(tx: &mut Tx, meant: &Meant, name: &str) -> Result<Arc<SerializedDag>, Refusal> {
     version(tx, meant, None)
         .await?
         .ok_or_else(|| not_found(format!("Dag with dag_id: '{name}' not found")))
 }
 
-async fn version(
-    tx: &mut Tx,
-    meant: &Meant,
-    id: Option<uuid::Uuid>,
-) -> Result<Option<std::sync::Arc<SerializedDag>>, Refusal> {
+async fn version(tx: &mut Tx, meant: &Meant, id: Option<uuid::Uuid>) -> Result<Option<Arc<SerializedDag>>, Refusal> {
     let json = dags::version_json(tx, meant.scope, &meant.dag_id, id)
         .await
         .map_err(broken)?;

@@ -32,6 +32,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use bundle::Bundle;
 pub use ignore::IgnoreSyntax;
+pub(crate) use log::ParseLog;
+pub(crate) use parse::answer as answer_dag_file;
 
 use crate::masker::MaskerConfig;
 use crate::zygote::Zygote;

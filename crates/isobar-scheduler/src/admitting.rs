@@ -84,12 +84,14 @@ pub(crate) fn candidate(
     task: TaskNo,
 ) -> Option<Candidate> {
     let spec = live.version.graph.task(task);
+    let shape = live.shapes.known.get(key);
+    let executor = shape.map_or(spec.executor.as_deref(), |shape| shape.executor.as_deref());
     Some(Candidate {
         key: run.instance(key.clone()),
-        pool: setting.pool_of(pools, run.team, &spec.pool),
-        pool_slots: spec.pool_slots,
-        executor: setting.executor_of(run.team, spec.executor.as_deref())?,
-        priority_weight: spec.priority_weight,
+        pool: setting.pool_of(pools, run.team, shape.map_or(&spec.pool, |shape| &shape.pool)),
+        pool_slots: shape.map_or(spec.pool_slots, |shape| u32::try_from(shape.pool_slots).unwrap_or(1)),
+        executor: setting.executor_of(run.team, executor)?,
+        priority_weight: shape.map_or(spec.priority_weight, |shape| i64::from(shape.priority_weight)),
         date: live.row.logical_date.unwrap_or(live.row.run_after),
         max_active_tis_per_dag: spec.max_active_tis_per_dag,
         max_active_tis_per_dagrun: spec.max_active_tis_per_dagrun,

@@ -12,12 +12,10 @@ use isobar_store::transitions::RunUpdate;
 use isobar_store::{StoreError, dag_moves, task_instances};
 use rand::RngExt as _;
 
+use crate::asking::SCHEDULE_PROBLEM;
 use crate::memory::{LiveDag, LiveRun, RunRef};
 use crate::pass::Pass;
 use crate::timers::Timed;
-
-/// The kind of a stored warning that says why a Dag gets no runs of its own.
-const SCHEDULE_PROBLEM: &str = "schedule problem";
 
 fn facts(dag: &LiveDag) -> DagFacts {
     let version = dag.version.as_ref();
@@ -62,8 +60,8 @@ impl Pass<'_> {
             next: Some(NextRun {
                 run_after,
                 data_interval: dag.row.next_interval_start.zip(dag.row.next_interval_end),
-                partition_key: None,
-                partition_date: None,
+                partition_key: dag.row.next_partition_key.clone(),
+                partition_date: dag.row.next_partition_date,
             }),
         });
         let active = dag
@@ -87,6 +85,11 @@ impl Pass<'_> {
         self.show_schedule_problem(key).await
     }
 
+    fn is_partitioned(&self, key: &DagKey) -> bool {
+        let version = self.memory.dags.get(key).and_then(|dag| dag.version.as_ref());
+        version.is_some_and(|version| version.partitioned)
+    }
+
     /// Feeds the plan of a Dag, if it has one.
     pub(crate) fn step_dag(&mut self, key: &DagKey, event: Event) {
         let Some(plan) = self.memory.dags.get_mut(key).and_then(|dag| dag.plan.as_mut()) else {
@@ -101,7 +104,8 @@ impl Pass<'_> {
     /// The run that the Dag's timetable made last, in this team or, before the Dag moved, in another.
     async fn last_automated(&mut self, key: &DagKey) -> Result<Option<NextRun>, StoreError> {
         let scope = self.setting.org.team(key.team);
-        let own = loading::last_automated(self.tx, scope, &key.dag_id).await?;
+        let partitioned = self.is_partitioned(key);
+        let own = loading::last_automated(self.tx, scope, &key.dag_id, partitioned).await?;
         let carried = dag_moves::carried(self.tx, scope, &key.dag_id).await?;
         let carried = carried.map(|position| NextRun {
             run_after: position.run_after,
@@ -110,7 +114,7 @@ impl Pass<'_> {
             partition_date: position.partition_date,
         });
         let all = own.as_ref().map(next_of).into_iter().chain(carried);
-        Ok(all.max_by_key(|run| (run.logical_date(), run.run_after)))
+        Ok(all.max_by_key(|run| (run.logical_date(), run.partition_date, run.run_after)))
     }
 
     /// Reads a Dag again; where it came from another team its plan starts anew, from where its schedule stood there.
@@ -213,16 +217,7 @@ impl Pass<'_> {
             return Ok(());
         };
         let problem = dag.version.as_ref().and_then(|version| version.problem.clone());
-        let scope = self.setting.org.team(key.team);
-        loading::set_dag_problem(
-            self.tx,
-            scope,
-            &key.dag_id,
-            SCHEDULE_PROBLEM,
-            problem.as_deref(),
-            self.now,
-        )
-        .await
+        self.show_problem(key, SCHEDULE_PROBLEM, problem.as_deref()).await
     }
 
     /// Carries out one command of a Dag's plan.
@@ -236,6 +231,8 @@ impl Pass<'_> {
                     logical_date: next.and_then(NextRun::logical_date),
                     interval: next.and_then(|next| next.data_interval),
                     create_after: next.map(|next| next.run_after),
+                    partition_key: next.and_then(|next| next.partition_key.clone()),
+                    partition_date: next.and_then(|next| next.partition_date),
                     exceeds_max_runs: false,
                 };
                 loading::set_next(self.tx, scope, &key.dag_id, &columns).await
@@ -255,14 +252,12 @@ impl Pass<'_> {
                 self.memory.timers.wish(Timed::Dag(key.clone()), at);
                 Ok(())
             }
-            Command::AskNextRun { .. } => {
-                let problem = "its timetable is Python code of the team, which this version cannot ask yet; the Dag gets no \
-                               scheduled runs, all else works (trigger it by hand, or use a built-in timetable)";
-                loading::set_dag_problem(self.tx, scope, &key.dag_id, SCHEDULE_PROBLEM, Some(problem), self.now).await
-            }
-            Command::ScheduleBroken(problem) => {
-                loading::set_dag_problem(self.tx, scope, &key.dag_id, SCHEDULE_PROBLEM, Some(&problem), self.now).await
-            }
+            Command::AskNextRun {
+                timetable,
+                last,
+                within,
+            } => self.ask_next_run(key, &timetable, last.as_ref(), &within).await,
+            Command::ScheduleBroken(problem) => self.show_problem(key, SCHEDULE_PROBLEM, Some(&problem)).await,
         }
     }
 
@@ -282,6 +277,7 @@ impl Pass<'_> {
             bundle_version: version.bundle_version.clone(),
             version_id: Some(version.id),
             partition_key: new.info.partition_key.clone(),
+            partition_date: new.info.partition_date,
             ..runs::NewRun::new(key.dag_id.clone(), run_id, new.run_type, new.info.run_after)
         };
         let row = match runs::insert(self.tx, scope, &row, self.now).await {
@@ -311,6 +307,7 @@ impl Pass<'_> {
             version,
             planner: None,
             admitted: std::collections::HashSet::new(),
+            shapes: crate::shapes::Shapes::default(),
         };
         let active = live.active();
         self.memory.runs.insert(run, live);

@@ -34,8 +34,9 @@ impl Pass<'_> {
                     let name = event.body.get("name").and_then(Value::as_str).unwrap_or_default();
                     self.reload_pool(event.team, name).await?;
                 }
-                // Teams are applied by a restart of the server (`isobar teams apply`).
-                EventKind::Team => {}
+                // Teams are applied by a restart of the server (`isobar teams apply`); what changes is what their Python has.
+                EventKind::Team => self.load_shaping().await?,
+                EventKind::Said => self.take_said(&event).await?,
                 EventKind::Request => self.answer_request(&event).await?,
             }
         }
@@ -113,7 +114,9 @@ impl Pass<'_> {
                 held.ended = true;
             }
             if changed.state == Some(TaskState::Scheduled) {
-                if let Some(candidate) = self.offer(run, &key) {
+                if !self.waits_for_shape(run, &key)
+                    && let Some(candidate) = self.offer(run, &key)
+                {
                     self.admission.ready(candidate);
                 }
             } else {

@@ -41,7 +41,11 @@ fn workload(
     let dag = memory.dags.get(&run.dag())?;
     let team = setting.teams.get(&run.team)?;
     let number = live.version.graph.find(&task.key.task_id)?;
-    let executor = setting.executor_of(run.team, live.version.graph.task(number).executor.as_deref())?;
+    let named = match live.shapes.known.get(&task.key) {
+        Some(shape) => shape.executor.as_deref(),
+        None => live.version.graph.task(number).executor.as_deref(),
+    };
+    let executor = setting.executor_of(run.team, named)?;
     let identity = TaskIdentity {
         team: run.team,
         team_name: team.name.clone(),

@@ -7,6 +7,7 @@
 //! what is kept between passes. All of that can be thrown away and loaded again from the rows at any time.
 
 mod admitting;
+mod asking;
 mod asset_queue;
 mod dagruns;
 mod deadlines;
@@ -22,6 +23,7 @@ mod planning;
 mod requests;
 mod service;
 mod setting;
+mod shapes;
 mod timers;
 mod versions;
 

@@ -46,6 +46,7 @@ pub(crate) async fn everything(
     // Rows are known when they are loaded, but what a failure means for others (`fail_fast`) is said in its event only.
     let claimed = events::claim_all(pass.tx, &setting.org).await?;
     pass.note_failures(&claimed);
+    pass.load_shaping().await?;
     let runs = loading::active_runs(pass.tx, &setting.org).await?;
     let dags = loading::dags(pass.tx, &setting.org).await?;
     for row in dags {
@@ -257,6 +258,7 @@ impl Pass<'_> {
                 version: Arc::clone(&version),
                 planner: None,
                 admitted: std::collections::HashSet::new(),
+                shapes: crate::shapes::Shapes::default(),
             },
         );
         self.step_dag(&dag_key, dagplan::Event::RunChanged(active));
@@ -290,6 +292,7 @@ impl Pass<'_> {
     ) -> Result<(), StoreError> {
         let past = self.past_facts(run).await?;
         let failed = self.failed.get(run).cloned().unwrap_or_default();
+        self.note_shapes(run, &contents.instances);
         self.tell_admission_all(run, &contents.instances);
         let now = self.now;
         let Some(live) = self.memory.runs.get_mut(run) else {
@@ -336,6 +339,9 @@ impl Pass<'_> {
             let Some(state) = ti.state.filter(|state| stays_known(*state)) else {
                 continue;
             };
+            if state == TaskState::Scheduled && self.waits_for_shape(run, &ti.task_key()) {
+                continue;
+            }
             let Some(candidate) = self.offer(run, &ti.task_key()) else {
                 continue;
             };

@@ -12,6 +12,7 @@ use isobar_store::runs::Run;
 use isobar_wire::execution::TaskIdentity;
 use uuid::Uuid;
 
+use crate::shapes::Shapes;
 use crate::timers::{Timed, Timers};
 use crate::versions::Version;
 
@@ -67,6 +68,8 @@ pub(crate) struct LiveRun {
     pub planner: Option<Planner>,
     /// Instances that admission knows.
     pub admitted: HashSet<TaskKey>,
+    /// What the team's Python makes of its instances.
+    pub shapes: Shapes,
 }
 
 impl LiveRun {
@@ -130,6 +133,8 @@ pub(crate) struct Memory {
     pub past_later: BTreeSet<RunRef>,
     /// Runs that went on with another Dag version: what its tasks ask of the past is told when all runs have their instances.
     pub followed_version: BTreeSet<RunRef>,
+    /// Teams whose cluster policies shape task instances.
+    pub shaping: HashSet<TeamId>,
 }
 
 impl Memory {
@@ -145,6 +150,7 @@ impl Memory {
             stale: BTreeSet::new(),
             past_later: BTreeSet::new(),
             followed_version: BTreeSet::new(),
+            shaping: HashSet::new(),
         }
     }
 

@@ -39,6 +39,8 @@ pub(crate) struct Pass<'a> {
     pub ended: Vec<(RunRef, RunEnd)>,
     /// Dags of which a run failed and that pause after too many.
     pub failed_dags: BTreeMap<DagKey, Vec<ActiveRun>>,
+    /// Runs with instances that the team's Python has a say in.
+    pub to_shape: BTreeSet<RunRef>,
     /// To be cancelled after the commit.
     pub cancels: Cancels,
 }
@@ -97,6 +99,7 @@ impl<'a> Pass<'a> {
             failed: BTreeMap::new(),
             ended: Vec::new(),
             failed_dags: BTreeMap::new(),
+            to_shape: BTreeSet::new(),
             cancels: Vec::new(),
         }
     }
@@ -161,6 +164,7 @@ impl<'a> Pass<'a> {
             .filter(|plan| !plan.is_empty())
             .collect();
         if plans.is_empty() {
+            self.ask_shapes().await?;
             return Ok((Vec::new(), self.cancels));
         }
         let outcomes = commit_plans(self.tx, &self.setting.org, lease, &plans, self.now).await?;
@@ -184,6 +188,7 @@ impl<'a> Pass<'a> {
                 }
             }
         }
+        self.ask_shapes().await?;
         Ok((all_queued, self.cancels))
     }
 

@@ -59,22 +59,29 @@ impl Pass<'_> {
                         from: from.0,
                         next_try: try_number != from.1,
                     });
+                    if self.waits_for_shape(run, &key) {
+                        continue;
+                    }
                     match self.offer(run, &key) {
                         Some(candidate) => self.admission.ready(candidate),
-                        // Its executor does not exist: it cannot ever run.
-                        None => self.decide(
-                            run,
-                            key,
-                            Some(TaskState::Scheduled),
-                            Some(TaskState::Failed),
-                            Dates::WhereMissing,
-                        ),
+                        None => self.fail_without_executor(run, key),
                     }
                 }
                 Command::WakeAt(at) => self.memory.timers.wish(Timed::Run(run.clone()), at),
                 Command::FinishRun(end) => self.finish_run(run, &end),
             }
         }
+    }
+
+    /// Its executor does not exist: it cannot ever run.
+    pub(crate) fn fail_without_executor(&mut self, run: &RunRef, key: TaskKey) {
+        self.decide(
+            run,
+            key,
+            Some(TaskState::Scheduled),
+            Some(TaskState::Failed),
+            Dates::WhereMissing,
+        );
     }
 
     /// Plans a decided state. Two decisions of one pass about one instance become one.

@@ -1,6 +1,6 @@
 //! Dag versions as scheduling needs them: the graph, the timetable, and little else. Read once and shared by all runs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use isobar_engine::dagplan::{Restriction, Schedule};
@@ -29,6 +29,10 @@ pub(crate) struct Version {
     pub allowed_run_types: Option<Vec<RunType>>,
     /// The asset condition, where the Dag has one.
     pub condition: Option<AssetExpr>,
+    /// Runs are known by partition keys.
+    pub partitioned: bool,
+    /// Tasks whose weight rule is a class of the team.
+    pub custom_weights: HashSet<TaskId>,
     /// The aliases that the condition names.
     pub aliases: Vec<String>,
     pub on_success: bool,
@@ -86,6 +90,13 @@ impl Version {
             schedule_print: format!("{:?} {within:?}", dag.timetable),
             within,
             allowed_run_types: dag.allowed_run_types.clone(),
+            partitioned: dag.timetable.is_partitioned(),
+            custom_weights: dag
+                .tasks()
+                .map(|task| dag.task(task))
+                .filter(|task| matches!(task.weight_rule, dag::TaskWeightRule::Custom(_)))
+                .map(|task| task.task_id.clone())
+                .collect(),
             aliases: aliases.collect(),
             condition,
             on_success: dag.callbacks.success,

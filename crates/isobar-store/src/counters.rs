@@ -24,6 +24,7 @@ pub enum Counter {
     Callback,
     Backfill,
     Trigger,
+    Question,
 }
 
 impl Counter {
@@ -43,6 +44,7 @@ impl Counter {
             Self::Callback => "callback",
             Self::Backfill => "backfill",
             Self::Trigger => "trigger",
+            Self::Question => "question",
         }
     }
 }

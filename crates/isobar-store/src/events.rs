@@ -23,6 +23,8 @@ pub enum EventKind {
     Pool,
     /// A row of `cross_team_request` waits; the body holds its `id`.
     Request,
+    /// Something was said to a question to the team's Python; the body holds its `id`.
+    Said,
 }
 
 impl EventKind {
@@ -33,6 +35,7 @@ impl EventKind {
             Self::Team => "team",
             Self::Pool => "pool",
             Self::Request => "request",
+            Self::Said => "said",
         }
     }
 }
@@ -259,6 +262,7 @@ pub async fn claim(tx: &mut Tx, _scope: &OrgScope, limit: u32) -> Result<Vec<Sto
                     "team" => EventKind::Team,
                     "pool" => EventKind::Pool,
                     "request" => EventKind::Request,
+                    "said" => EventKind::Said,
                     _ => {
                         return Err(StoreError::Corrupt {
                             column: "kind".to_owned(),

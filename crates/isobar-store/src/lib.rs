@@ -25,6 +25,7 @@ pub mod migrate;
 pub mod notes;
 pub mod overview;
 pub mod pools;
+pub mod questions;
 pub mod rendered;
 pub mod requests;
 pub mod reschedules;

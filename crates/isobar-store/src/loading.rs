@@ -53,13 +53,15 @@ pub struct ScheduledDag {
     pub next_interval_start: Option<Timestamp>,
     pub next_interval_end: Option<Timestamp>,
     pub next_create_after: Option<Timestamp>,
+    pub next_partition_key: Option<String>,
+    pub next_partition_date: Option<Timestamp>,
     pub current_version_id: Option<Uuid>,
     pub current_version_number: i64,
 }
 
 const DAG_COLUMNS: &str = "team_no, dag_id, bundle, rel_path, is_paused, is_stale, has_import_errors, max_active_tasks, \
      max_active_runs, max_consecutive_failed_runs, allowed_run_types, next_logical_date, next_interval_start, \
-     next_interval_end, next_create_after, current_version_id, current_version_number";
+     next_interval_end, next_create_after, next_partition_key, next_partition_date, current_version_id, current_version_number";
 
 impl ScheduledDag {
     fn from_row(row: &Row) -> Result<Self, StoreError> {
@@ -79,6 +81,8 @@ impl ScheduledDag {
             next_interval_start: row.maybe_time("next_interval_start")?,
             next_interval_end: row.maybe_time("next_interval_end")?,
             next_create_after: row.maybe_time("next_create_after")?,
+            next_partition_key: row.maybe_text("next_partition_key")?,
+            next_partition_date: row.maybe_time("next_partition_date")?,
             current_version_id: row.maybe_uuid("current_version_id")?,
             current_version_number: row.int("current_version_number")?,
         })
@@ -277,18 +281,37 @@ pub async fn run_contents(tx: &mut Tx, scope: TeamScope, run: &RunKey) -> Result
     })
 }
 
-/// The run that the timetable or a backfill made last: the one with the greatest logical date.
+/// The run that the timetable or a backfill made last: the one with the greatest logical date; of a partitioned timetable,
+/// whose runs have none, that of the latest partition.
 ///
 /// # Errors
 /// The database failed.
-pub async fn last_automated(tx: &mut Tx, scope: TeamScope, dag_id: &DagId) -> Result<Option<Run>, StoreError> {
-    let row = tx
-        .row(
-            "SELECT * FROM dag_run WHERE team_no = $1 AND dag_id = $2 AND logical_date IS NOT NULL \
-             AND run_type IN ('scheduled', 'backfill') ORDER BY logical_date DESC LIMIT 1",
-            vals![scope.team(), dag_id],
-        )
-        .await?;
+pub async fn last_automated(
+    tx: &mut Tx,
+    scope: TeamScope,
+    dag_id: &DagId,
+    partitioned: bool,
+) -> Result<Option<Run>, StoreError> {
+    let wanted: &[&str] = if partitioned {
+        // Keys without a date come last, which the two databases would not agree on in one statement.
+        &[
+            "partition_key IS NOT NULL AND partition_date IS NOT NULL ORDER BY partition_date DESC, run_after DESC",
+            "partition_key IS NOT NULL AND partition_date IS NULL ORDER BY run_after DESC",
+        ]
+    } else {
+        &["logical_date IS NOT NULL ORDER BY logical_date DESC"]
+    };
+    let mut row = None;
+    for wanted in wanted {
+        let sql = format!(
+            "SELECT * FROM dag_run WHERE team_no = $1 AND dag_id = $2 AND run_type IN ('scheduled', 'backfill') \
+             AND {wanted} LIMIT 1"
+        );
+        row = tx.row(&sql, vals![scope.team(), dag_id]).await?;
+        if row.is_some() {
+            break;
+        }
+    }
     row.as_ref().map(Run::from_row).transpose()
 }
 
@@ -346,12 +369,14 @@ pub async fn set_dag_problem(
 }
 
 /// The next run of a Dag, as its row shows it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each field is the column of its name")]
 pub struct NextColumns {
     pub logical_date: Option<Timestamp>,
     pub interval: Option<(Timestamp, Timestamp)>,
     pub create_after: Option<Timestamp>,
+    pub partition_key: Option<String>,
+    pub partition_date: Option<Timestamp>,
     pub exceeds_max_runs: bool,
 }
 
@@ -362,7 +387,7 @@ pub struct NextColumns {
 pub async fn set_next(tx: &mut Tx, scope: TeamScope, dag_id: &DagId, next: &NextColumns) -> Result<(), StoreError> {
     tx.run(
         "UPDATE dag SET next_logical_date = $3, next_interval_start = $4, next_interval_end = $5, next_create_after = $6, \
-         exceeds_max_runs = $7 WHERE team_no = $1 AND dag_id = $2",
+         exceeds_max_runs = $7, next_partition_key = $8, next_partition_date = $9 WHERE team_no = $1 AND dag_id = $2",
         vals![
             scope.team(),
             dag_id,
@@ -370,7 +395,9 @@ pub async fn set_next(tx: &mut Tx, scope: TeamScope, dag_id: &DagId, next: &Next
             next.interval.map(|(start, _)| start),
             next.interval.map(|(_, end)| end),
             next.create_after,
-            next.exceeds_max_runs
+            next.exceeds_max_runs,
+            next.partition_key.as_ref(),
+            next.partition_date
         ],
     )
     .await?;

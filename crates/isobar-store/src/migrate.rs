@@ -8,6 +8,7 @@ use crate::{Store, StoreError, Tx};
 /// Number, name and text of every migration. `{uuid}`, `{serial}` and `{bytes}` stand for the dialect's own types.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "foundation", include_str!("../migrations/0001_foundation.sql")),
+    (2, "questions", include_str!("../migrations/0002_questions.sql")),
     (6, "deadlines", include_str!("../migrations/0006_deadlines.sql")),
     (9, "moved_dags", include_str!("../migrations/0009_moved_dags.sql")),
 ];

@@ -116,6 +116,7 @@ pub struct NewRun {
     /// The Dag version it starts on, the Dag's current one.
     pub version_id: Option<Uuid>,
     pub partition_key: Option<String>,
+    pub partition_date: Option<Timestamp>,
     pub backfill_id: Option<i64>,
     pub requested_by_team: Option<TeamId>,
 }
@@ -138,6 +139,7 @@ impl NewRun {
             bundle_version: None,
             version_id: None,
             partition_key: None,
+            partition_date: None,
             backfill_id: None,
             requested_by_team: None,
         }
@@ -171,9 +173,10 @@ pub async fn insert(tx: &mut Tx, scope: TeamScope, new: &NewRun, now: Timestamp)
         .row(
             "INSERT INTO dag_run (team_no, dag_id, run_id, id, rev, state, run_type, triggered_by, triggering_user, conf, \
              note, note_user, logical_date, interval_start, interval_end, run_after, queued_at, created_at, updated_at, \
-             bundle_version, created_version_id, partition_key, backfill_id, requested_by_team) \
+             bundle_version, created_version_id, partition_key, partition_date, backfill_id, \
+             requested_by_team) \
              VALUES ($1, $2, $3, $4, 0, 'queued', $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15, $15, $16, $17, \
-             $18, $19, $20) ON CONFLICT DO NOTHING RETURNING *",
+             $18, $19, $20, $21) ON CONFLICT DO NOTHING RETURNING *",
             vals![
                 scope.team(),
                 &new.dag_id,
@@ -193,6 +196,7 @@ pub async fn insert(tx: &mut Tx, scope: TeamScope, new: &NewRun, now: Timestamp)
                 new.bundle_version.clone(),
                 new.version_id,
                 new.partition_key.clone(),
+                new.partition_date,
                 new.backfill_id,
                 new.requested_by_team,
             ],

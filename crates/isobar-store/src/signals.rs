@@ -34,6 +34,7 @@ impl Signals {
             Wake::Events => "events".to_owned(),
             Wake::Definitions => "definitions".to_owned(),
             Wake::Callbacks(team) => format!("callbacks:{team}"),
+            Wake::Questions(team) => format!("questions:{team}"),
         }
     }
 
@@ -41,11 +42,15 @@ impl Signals {
         match payload {
             "events" => Some(Wake::Events),
             "definitions" => Some(Wake::Definitions),
-            other => other
-                .strip_prefix("callbacks:")?
-                .parse()
-                .ok()
-                .map(|team| Wake::Callbacks(TeamId(team))),
+            other => {
+                let (what, team) = other.split_once(':')?;
+                let team = TeamId(team.parse().ok()?);
+                match what {
+                    "callbacks" => Some(Wake::Callbacks(team)),
+                    "questions" => Some(Wake::Questions(team)),
+                    _ => None,
+                }
+            }
         }
     }
 

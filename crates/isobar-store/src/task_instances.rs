@@ -60,6 +60,7 @@ pub struct TaskInstance {
     pub trigger_id: Option<i64>,
     pub trigger_timeout: Option<Timestamp>,
     pub external_executor_id: Option<String>,
+    pub shaped_for: Option<i64>,
 }
 
 impl TaskInstance {
@@ -106,6 +107,7 @@ impl TaskInstance {
             trigger_id: row.maybe_int("trigger_id")?,
             trigger_timeout: row.maybe_time("trigger_timeout")?,
             external_executor_id: row.maybe_text("external_executor_id")?,
+            shaped_for: row.maybe_int("shaped_for")?,
         })
     }
 

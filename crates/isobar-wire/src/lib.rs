@@ -9,6 +9,7 @@ pub mod execution;
 pub mod frames;
 pub mod messages;
 pub mod msgpack;
+pub mod questions;
 pub mod startup;
 pub mod wake;
 pub mod workload;

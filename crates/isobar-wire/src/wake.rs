@@ -9,6 +9,8 @@ pub enum Wake {
     Events,
     /// Callbacks wait for the team's dag-processor.
     Callbacks(TeamId),
+    /// Questions wait for the team's helper.
+    Questions(TeamId),
     /// Dags, pools, variables or teams changed.
     Definitions,
 }

@@ -13,6 +13,7 @@ use isobar_config::{Config, ExecutorKind, Team};
 use isobar_execution::Execution;
 use isobar_executors::{Executor, LocalExecutor, Reports, RunEnded, RunTask, Running};
 use isobar_runtime::environment::{self, EnvironmentSpec, TeamPython, team_python};
+use isobar_runtime::helper::{Helper, HelperSpec};
 use isobar_runtime::masker::MaskerConfig;
 use isobar_runtime::processor::{DagProcessor, ProcessorSpec};
 use isobar_runtime::sandbox::{self, DEFAULT_UID_BASE, Launcher, OsUser};
@@ -22,6 +23,7 @@ use isobar_scheduler::TeamSetting;
 use isobar_store::signals::Signals;
 use isobar_wire::agent::AgentApi;
 use isobar_wire::execution::ExecutionApi;
+use isobar_wire::questions::QuestionApi;
 use isobar_wire::wake::Wake;
 use isobar_wire::workload::Workload;
 use tokio::sync::watch;
@@ -230,6 +232,15 @@ impl Ground {
     async fn keep(&self, team: &Team, known: &KnownTeam, launcher: &Launcher, zygotes: &watch::Sender<Option<Zygote>>) {
         // Tasks that run on may still import from an environment that has been replaced.
         let mut replaced = Vec::new();
+        // Heard from before it first looks, so that no question falls between.
+        let hints = self.signals.subscribe();
+        let helper = Helper::start(
+            HelperSpec::from_config(&self.config, team, known.id),
+            Arc::clone(&self.execution) as Arc<dyn ExecutionApi>,
+            Arc::clone(&self.execution) as Arc<dyn QuestionApi>,
+            zygotes.subscribe(),
+        );
+        let helping = tokio::spawn(tell_of_questions(hints, known.id, helper, self.stop.clone()));
         while let Some(mut python) = self.python(team, known, launcher).await {
             if replaced.is_empty() {
                 team_python::wait_for_predecessor(&python.python.lock_file).await;
@@ -252,6 +263,7 @@ impl Ground {
             tracing::info!(team = %team.name, "the team's environment changed; its Python is started again in the new one");
             replaced.push(python);
         }
+        let _ = helping.await;
     }
 
     /// Keeps one team's zygote running until the server stops or the team's environment is another one. Then what runs
@@ -284,6 +296,8 @@ impl Ground {
                     if as_declared {
                         team_python::remember_cold(&self.config, team, None);
                     }
+                    // Known before the first file is read: no task of theirs may pass the team's policy by.
+                    self.note_python(known, &zygote).await;
                     zygotes.send_replace(Some(zygote.clone()));
                     let began = tokio::time::Instant::now();
                     tokio::select! {
@@ -323,6 +337,20 @@ impl Ground {
                 () = self.stop.cancelled() => return,
             }
             pause = (pause * 2).min(RESTART_PAUSE.1);
+        }
+    }
+
+    /// Notes whether the team's cluster policy shapes task instances.
+    async fn note_python(&self, known: &KnownTeam, zygote: &Zygote) {
+        let Some(shapes) = zygote.shapes_instances() else {
+            return;
+        };
+        while let Err(refusal) = self.execution.python_found(known.id, shapes).await {
+            tracing::warn!(team = %known.name, status = refusal.status, "what the team's Python has could not be noted; trying again");
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                () = self.stop.cancelled() => return,
+            }
         }
     }
 
@@ -395,9 +423,32 @@ async fn tell_of_callbacks(
         match hint {
             Ok(Wake::Callbacks(of)) if of != team => {}
             Ok(Wake::Callbacks(_)) | Err(RecvError::Lagged(_)) => processor.look_for_callbacks(),
-            Ok(Wake::Events | Wake::Definitions) => {}
+            Ok(Wake::Events | Wake::Questions(_) | Wake::Definitions) => {}
             Err(RecvError::Closed) => break,
         }
     }
     processor.stop().await;
+}
+
+/// Tells the helper when questions wait, and stops it with the server.
+async fn tell_of_questions(
+    mut hints: tokio::sync::broadcast::Receiver<Wake>,
+    team: isobar_model::TeamId,
+    helper: Helper,
+    stop: CancellationToken,
+) {
+    use tokio::sync::broadcast::error::RecvError;
+    loop {
+        let hint = tokio::select! {
+            hint = hints.recv() => hint,
+            () = stop.cancelled() => break,
+        };
+        match hint {
+            Ok(Wake::Questions(of)) if of == team => helper.look_for_questions(),
+            Err(RecvError::Lagged(_)) => helper.look_for_questions(),
+            Ok(_) => {}
+            Err(RecvError::Closed) => break,
+        }
+    }
+    helper.stop().await;
 }

@@ -26,6 +26,7 @@ mod pools;
 mod pools_bulk;
 mod python_json;
 pub(crate) mod redact;
+mod run_dates;
 mod run_json;
 mod run_trigger;
 mod run_wait;

@@ -2,7 +2,6 @@
 
 use axum::body::Bytes;
 use isobar_auth::{Action, Resource};
-use isobar_engine::timetable::{Timetable, TimetableError};
 use isobar_model::dag::SerializedDag;
 use isobar_model::{RunId, RunTrigger, RunType};
 use isobar_store::lists::dags::{self, DagRow};
@@ -12,6 +11,7 @@ use isobar_store::{StoreError, audit};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use super::run_dates::{self, Dates, Given};
 use super::run_json::run;
 use super::stored_dag;
 use super::task_instance_json::python_text;
@@ -123,13 +123,7 @@ pub(super) async fn make(
         (dag, content.id)
     };
     let (mut tx, new) = loop {
-        let new = checked(&dag, &target.written, asked.clone(), kind, ask).map_err(|problem| match problem {
-            Refusal::Bad(text) => ApiError::bad_request(text),
-            Refusal::NeedsPython(path) => ApiError::new(
-                axum::http::StatusCode::SERVICE_UNAVAILABLE,
-                format!("The data interval of a manual run is for the custom timetable `{path}` to say; give data_interval_start and data_interval_end, or no logical_date"),
-            ),
-        })?;
+        let new = checked(&dag, target, asked.clone(), kind, ask).await?;
         let new = NewRun {
             bundle_version: row.bundle_version.clone().filter(|_| !dag.disable_bundle_versioning),
             version_id: Some(version_id),
@@ -165,32 +159,35 @@ pub(super) async fn make(
     ok(&run(&made, &ask.names))
 }
 
-enum Refusal {
-    Bad(String),
-    NeedsPython(String),
-}
-
-fn checked(dag: &SerializedDag, written: &str, asked: Asked, kind: RunType, ask: &Ask) -> Result<NewRun, Refusal> {
-    let bad = |text: String| Err(Refusal::Bad(text));
-    if asked.partition_key.is_some() && !dag.timetable.is_partitioned() {
+async fn checked(
+    dag: &SerializedDag,
+    target: &Target,
+    asked: Asked,
+    kind: RunType,
+    ask: &Ask,
+) -> Result<NewRun, ApiError> {
+    let bad = |text: String| Err(ApiError::bad_request(text));
+    if asked.partition_key.is_some() && !dag.timetable.takes_partition_keys() {
         return bad(format!(
-            "Dag '{written}' is not a partitioned Dag and does not accept a partition_key."
+            "Dag '{}' is not a partitioned Dag and does not accept a partition_key.",
+            target.written
         ));
     }
-    let timetable = Timetable::from_model(&dag.timetable).map_err(|error| Refusal::Bad(error.to_string()))?;
-    let interval = match (asked.logical_date, asked.interval) {
-        (None, _) => None,
-        (Some(_), Some(interval)) => Some(interval),
-        (Some(at), None) => match timetable.manual_interval(at) {
-            Ok(interval) => Some(interval),
-            Err(TimetableError::NeedsPython { path }) => return Err(Refusal::NeedsPython(path)),
-            Err(error) => return bad(error.to_string()),
-        },
+    if asked.partition_key.as_ref().is_some_and(|key| key.trim().is_empty()) {
+        return bad("partition_key must not be empty or whitespace-only.".to_owned());
+    }
+    let given = Given {
+        run_id: asked.run_id.as_deref(),
+        interval: asked.interval,
+        logical_date: asked.logical_date,
+        run_after: asked.run_after,
+        partition_key: asked.partition_key.as_deref(),
     };
-    let run_id = asked.run_id.unwrap_or_else(|| {
-        let random = random_text();
-        timetable.run_id(kind, asked.run_after, asked.partition_key.as_deref(), &random)
-    });
+    let Dates {
+        interval,
+        run_id,
+        partition_date,
+    } = run_dates::of_run(ask, target, dag, &given, kind).await?;
     if let Some(problem) = problem_of_run_id(&run_id, kind) {
         return bad(problem);
     }
@@ -207,6 +204,7 @@ fn checked(dag: &SerializedDag, written: &str, asked: Asked, kind: RunType, ask:
         logical_date: asked.logical_date,
         interval,
         partition_key: asked.partition_key,
+        partition_date,
         ..NewRun::new(dag.dag_id.clone(), RunId::from(run_id), kind, asked.run_after)
     })
 }
@@ -288,12 +286,6 @@ fn explain(error: &jsonschema::ValidationError<'_>, schema: &Map<String, Value>,
     };
     let schema = python_text(&Value::Object(schema.clone()));
     format!("{problem}\n\nFailed validating '{keyword}' in schema:\n    {schema}\n\nOn instance:\n    {shown}")
-}
-
-/// Eight letters and digits.
-fn random_text() -> String {
-    let text = uuid::Uuid::new_v4().simple().to_string();
-    text[..8].to_owned()
 }
 
 #[cfg(test)]

@@ -121,7 +121,12 @@ pub enum Event {
     /// A backfill appeared or changed.
     Backfill(BackfillLimits),
     /// Python's answer to [`Command::AskNextRun`].
-    Answered(Option<NextRun>),
+    Answered {
+        /// The next run.
+        next: Option<NextRun>,
+        /// Its id: timetables may name runs as they like.
+        run_id: Option<RunId>,
+    },
 }
 
 /// Something to be done for the Dag.
@@ -140,6 +145,8 @@ pub enum Command {
     WakeAt(Timestamp),
     /// Ask the team's helper for the run after this one.
     AskNextRun {
+        /// The timetable as serialized.
+        timetable: serde_json::Value,
         /// The latest automated run.
         last: Option<NextRun>,
         /// The bounds.

@@ -19,6 +19,7 @@ impl DagPlan {
     /// Asks the timetable for the run after the latest automated one.
     pub(super) fn work_out_next(&mut self, now: Timestamp, out: &mut Vec<Command>) {
         self.asked = false;
+        self.named = None;
         let Some(schedule) = &self.dag.schedule else {
             return self.set_next(None, out);
         };
@@ -27,8 +28,9 @@ impl DagPlan {
             Ok(Next::Never) => self.set_next(None, out),
             Ok(Next::Ask) => {
                 self.asked = true;
-                self.set_next(None, out);
+                self.next = NextFields::default();
                 out.push(Command::AskNextRun {
+                    timetable: schedule.question().cloned().unwrap_or_default(),
                     last: self.last_automated.clone(),
                     within: self.dag.within,
                 });
@@ -41,10 +43,10 @@ impl DagPlan {
     }
 
     pub(super) fn set_next(&mut self, next: Option<NextRun>, out: &mut Vec<Command>) {
-        let fields = NextFields { next };
-        if fields != self.next {
-            self.next = fields.clone();
-            out.push(Command::SetNext(fields));
+        self.next = NextFields { next };
+        if self.next != self.shown {
+            self.shown = self.next.clone();
+            out.push(Command::SetNext(self.next.clone()));
         }
     }
 
@@ -110,6 +112,9 @@ impl DagPlan {
     }
 
     fn scheduled_run_id(&self, info: &NextRun) -> RunIdPlan {
+        if let Some(named) = &self.named {
+            return RunIdPlan::Exact(named.clone());
+        }
         if !self
             .dag
             .schedule

@@ -67,4 +67,9 @@ pub trait Schedule: Debug + Send + Sync {
     fn ids_name_partitions(&self) -> bool {
         false
     }
+
+    /// What Python is to evaluate where the answer is [`Next::Ask`]: the timetable as serialized.
+    fn question(&self) -> Option<&serde_json::Value> {
+        None
+    }
 }

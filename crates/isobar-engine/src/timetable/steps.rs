@@ -107,7 +107,7 @@ impl CronSteps {
     }
 
     /// The instant of a wall-clock time: the second of two alike, and as much later as the clocks were put forward.
-    fn instant(&self, there: jiff::civil::DateTime) -> Answer<Timestamp> {
+    pub(super) fn instant(&self, there: jiff::civil::DateTime) -> Answer<Timestamp> {
         self.zone
             .to_ambiguous_timestamp(there)
             .later()

@@ -140,6 +140,8 @@ pub(super) fn widest_manual_interval(rules: &[TriggerRule], at: Timestamp) -> An
 
 /// The farthest that a partition may lie from its run, in steps.
 const MOST_STEPS: u32 = 10_000;
+/// The most partitions of one span.
+const MOST_PARTITIONS: usize = 100_000;
 
 /// Moments that each name a partition.
 #[derive(Clone, Debug)]
@@ -185,13 +187,52 @@ impl Partition {
                 self.cron.prev(date)?
             };
         }
-        let shown = date.to_zoned(self.cron.zone().clone());
-        let key = strtime::format(&self.key_format, &shown).map_err(|_| TimetableError::OutOfRange)?;
         Ok(Some(NextRun {
             run_after: due,
             data_interval: None,
-            partition_key: Some(key),
+            partition_key: Some(self.key_of(date)?),
             partition_date: Some(date),
         }))
+    }
+
+    fn key_of(&self, date: Timestamp) -> Answer<String> {
+        let shown = date.to_zoned(self.cron.zone().clone());
+        strtime::format(&self.key_format, &shown).map_err(|_| TimetableError::OutOfRange)
+    }
+
+    /// The date that a key names in the timetable's zone.
+    pub(super) fn date_of(&self, key: &str) -> Answer<Timestamp> {
+        let there = strtime::parse(&self.key_format, key)
+            .ok()
+            .and_then(|parsed| {
+                let date = parsed.to_date().ok()?;
+                let time = parsed.to_time().unwrap_or(jiff::civil::Time::midnight());
+                Some(date.to_datetime(time))
+            })
+            .ok_or_else(|| TimetableError::BadPartitionKey {
+                key: key.to_owned(),
+                format: self.key_format.clone(),
+            })?;
+        self.cron.instant(there)
+    }
+
+    /// The partitions whose dates lie in a span that is meant in the timetable's zone, as wall clocks.
+    pub(super) fn between(&self, from: Timestamp, to: Timestamp) -> Answer<Vec<NextRun>> {
+        let meant = |at: Timestamp| self.cron.instant(jiff::tz::TimeZone::UTC.to_datetime(at));
+        let (mut date, last) = (Steps::Cron(self.cron.clone()).at_or_next(meant(from)?)?, meant(to)?);
+        let mut partitions = Vec::new();
+        while date <= last {
+            if partitions.len() >= MOST_PARTITIONS {
+                return Err(TimetableError::OutOfRange);
+            }
+            partitions.push(NextRun {
+                run_after: date,
+                data_interval: None,
+                partition_key: Some(self.key_of(date)?),
+                partition_date: Some(date),
+            });
+            date = self.cron.next(date)?;
+        }
+        Ok(partitions)
     }
 }

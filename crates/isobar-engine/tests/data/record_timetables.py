@@ -1,18 +1,23 @@
 """Record what Airflow's timetables answer, for tests/timetable_cases.rs and tests/cron_cases.rs.
 
-Usage: python record_timetables.py OUT_DIR    (needs Airflow 3.3.2; the tests themselves do not)
+Usage: python record_timetables.py OUT_DIR [SEED [SCHEDULES]]    (needs Airflow 3.3.2; the tests themselves do not)
+
+Without a seed: what is committed. With one: the same kinds of schedule drawn afresh, and SCHEDULES more of random
+expressions in zones drawn from all there are, for `make conformance` (`tools/conformance.d/timetables.sh`).
 
 Writes `timetables.jsonl` (one schedule a line, with chains of answers), `cron.jsonl` (croniter's answers on a wall clock) and
 `cron_words.jsonl` (what is valid, and its description). Times are seconds since 1970, wall clocks are ISO without a zone.
 """
 
 import datetime as dt
+import itertools
 import json
 import os
 import random
 import sys
 import tempfile
 import time
+import zoneinfo
 from pathlib import Path
 
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp())
@@ -27,7 +32,9 @@ from airflow.timetables.base import DagRunInfo, DataInterval, TimeRestriction  #
 from croniter import croniter  # noqa: E402
 from dateutil.relativedelta import FR, MO, relativedelta  # noqa: E402
 
-rng = random.Random(33)
+SEED = int(sys.argv[2]) if len(sys.argv) > 2 else 33
+MORE = int(sys.argv[3]) if len(sys.argv) > 3 else 0
+rng = random.Random(SEED)
 NOW = [None]
 
 
@@ -85,7 +92,11 @@ def secs(when):
 
 
 def instant():
-    day = pendulum.parse(rng.choice(DAYS))
+    if MORE and rng.random() < 0.5:
+        # Years that have as many changes of the clocks as there are zones.
+        day = pendulum.datetime(rng.randrange(1996, 2031), rng.randrange(1, 13), rng.randrange(1, 29))
+    else:
+        day = pendulum.parse(rng.choice(DAYS))
     at = day.add(minutes=rng.randrange(-600, 2400))
     choice = rng.random()
     if choice < 0.5:
@@ -143,6 +154,38 @@ def schedules():
     }
 
 
+def random_schedules(count):
+    """Expressions, zones and settings that nobody chose."""
+    zones = sorted(zone for zone in zoneinfo.available_timezones() if "/" in zone and not zone.startswith(("Etc/", "posix/", "right/")))
+    point, span = "airflow.timetables.trigger.", "airflow.timetables.interval."
+    lengths = [0.0, 0.0, 60.0, 5400.0, 86400.0, encode_relativedelta(relativedelta(months=1, days=-1))]
+    made = 0
+    while made < count:
+        drawn = [expression for expression in expressions(60) if len(expression.split()) == 5]
+        for expression in drawn:
+            try:
+                croniter(expression).get_next()
+            except Exception:
+                continue
+            if made == count:
+                return
+            made += 1
+            zone = rng.choice(zones) if rng.random() < 0.9 else rng.randrange(-40, 50) * 900
+            var = {"expression": expression, "timezone": zone}
+            kind = rng.random()
+            if kind < 0.4:
+                yield {"__type": span + "CronDataIntervalTimetable", "__var": var}
+            elif kind < 0.8:
+                var |= {"interval": rng.choice(lengths), "run_immediately": rng.choice([False, True, 90.0, 90_000.0])}
+                yield {"__type": point + "CronTriggerTimetable", "__var": var}
+            elif kind < 0.9:
+                var |= {"run_immediately": rng.choice([False, True]), "run_offset": rng.randrange(-4, 5), "key_format": "%Y-%m-%dT%H:%M:%S"}
+                yield {"__type": point + "CronPartitionTimetable", "__var": var}
+            else:
+                several = {"expressions": [expression, rng.choice(CRONS)], "timezone": zone, "interval": rng.choice(lengths)}
+                yield {"__type": point + "MultipleCronTriggerTimetable", "__var": several | {"run_immediately": rng.choice([False, True])}}
+
+
 def answer(timetable, last, restriction):
     try:
         info = timetable.next_dagrun_info_v2(last_dagrun_info=last, restriction=restriction)
@@ -197,7 +240,7 @@ def manual(timetable):
 
 def record_timetables(out):
     lines = []
-    for schedule in schedules():
+    for schedule in itertools.chain(schedules(), random_schedules(MORE)):
         timetable = decode_timetable(schedule)
         chains = [chain(timetable, 5) for _ in range(4)]
         partition = "Partition" in schedule["__type"]
@@ -233,8 +276,8 @@ MONTHS = ["jan", "FEB", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", 
 WEEKDAYS = ["sun", "MON", "tue", "wed", "thu", "Fri", "sat"]
 
 
-def expressions():
-    for _ in range(1000):
+def expressions(count=1000):
+    for _ in range(count):
         day = random_field(1, 31)
         weekday = random_field(0, 7, WEEKDAYS)
         special = rng.random()

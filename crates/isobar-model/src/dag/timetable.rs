@@ -221,6 +221,12 @@ impl Timetable {
         matches!(self, Self::CronPartition(_) | Self::PartitionedAsset(_))
     }
 
+    /// Whether runs may be given a partition key.
+    #[must_use]
+    pub fn takes_partition_keys(&self) -> bool {
+        self.is_partitioned() || matches!(self, Self::PartitionedAtRuntime)
+    }
+
     /// The most active runs this timetable allows, if it says: `@continuous` allows one.
     #[must_use]
     pub fn active_runs_limit(&self) -> Option<i32> {

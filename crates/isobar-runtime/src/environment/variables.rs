@@ -101,7 +101,9 @@ fn airflow(config: &Config, team: &Team) -> BTreeMap<String, String> {
         ("API__BASE_URL", config.server.base_url.clone()),
         ("DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json!(bundles).to_string()),
     ];
+    let plugins = (team.plugins_folder.iter()).map(|folder| ("CORE__PLUGINS_FOLDER", folder.display().to_string()));
     set.into_iter()
+        .chain(plugins)
         .map(|(name, value)| (format!("AIRFLOW__{name}"), value))
         .collect()
 }

@@ -15,9 +15,10 @@ use crate::tasklog::{Level, Stream, TaskLog};
 const LOGGER: &str = "dag_processor";
 
 /// The log of one parse. Opened with the first line, so that a quiet parse leaves no file.
-pub(super) struct ParseLog {
+pub(crate) struct ParseLog {
     folder: PathBuf,
     relative: String,
+    logger: &'static str,
     masker: Arc<Masker>,
     log: Mutex<Unopened>,
 }
@@ -33,9 +34,16 @@ impl ParseLog {
     /// The log `<team's log folder>/dag_processor/<date>/<bundle>/<file>.log`.
     pub(super) fn new(log_folder: &Path, id: &FileId, masker: Arc<Masker>) -> Self {
         let day = Timestamp::now().strftime("%Y-%m-%d");
+        let relative = format!("dag_processor/{day}/{}/{}.log", id.bundle, id.rel_path);
+        Self::at(log_folder, relative, LOGGER, masker)
+    }
+
+    /// A log below the team's log folder.
+    pub(crate) fn at(log_folder: &Path, relative: String, logger: &'static str, masker: Arc<Masker>) -> Self {
         Self {
             folder: log_folder.to_owned(),
-            relative: format!("dag_processor/{day}/{}/{}.log", id.bundle, id.rel_path),
+            relative,
+            logger,
             masker,
             log: Mutex::new(Unopened::NotYet),
         }
@@ -50,7 +58,7 @@ impl ParseLog {
     fn with(&self, write: impl FnOnce(&mut TaskLog)) {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(*log, Unopened::NotYet) {
-            *log = match TaskLog::open(&self.folder, &self.relative, LOGGER, Arc::clone(&self.masker)) {
+            *log = match TaskLog::open(&self.folder, &self.relative, self.logger, Arc::clone(&self.masker)) {
                 Ok(opened) => Unopened::Open(Box::new(opened)),
                 Err(error) => {
                     tracing::warn!(%error, "a parse is not logged");

@@ -266,7 +266,7 @@ fn read_result(mut body: Map<String, Value>, bundle_path: &Path) -> Found {
 }
 
 /// Answers one question through the control plane; what a parse has no business to ask is refused.
-async fn answer(request: Request, server: &Server, masker: &Masker) -> Reply {
+pub(crate) async fn answer(request: Request, server: &Server, masker: &Masker) -> Reply {
     let message = match ToSupervisor::read(request.body) {
         Ok(message) => message,
         Err(error) => return unserved(&error.to_string()),

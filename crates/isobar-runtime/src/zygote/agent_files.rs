@@ -35,6 +35,7 @@ const FILES: &[(&str, &str)] = &[
     ("pages.py", include_str!("../../../../python/isobar_agent/pages.py")),
     ("preload.py", include_str!("../../../../python/isobar_agent/preload.py")),
     ("parse.py", include_str!("../../../../python/isobar_agent/parse.py")),
+    ("helper.py", include_str!("../../../../python/isobar_agent/helper.py")),
     (
         "callback.py",
         include_str!("../../../../python/isobar_agent/callback.py"),

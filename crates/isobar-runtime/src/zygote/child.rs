@@ -139,6 +139,22 @@ impl Child {
         self.sockets.take()
     }
 
+    /// Whether it has ended, as far as is known now.
+    pub fn has_ended(&mut self) -> bool {
+        if let ExitOf::Running(reaped) = &mut self.exit {
+            let ended = match reaped.try_recv() {
+                Ok(reaped) => reaped,
+                Err(oneshot::error::TryRecvError::Empty) => return false,
+                Err(oneshot::error::TryRecvError::Closed) => Reaped {
+                    exit: Exit::Lost,
+                    cpu: Duration::ZERO,
+                },
+            };
+            self.exit = ExitOf::Ended(ended);
+        }
+        true
+    }
+
     /// Waits for the end. Cancel-safe, and answers again when asked again.
     pub async fn wait(&mut self) -> Exit {
         let reaped = match &mut self.exit {

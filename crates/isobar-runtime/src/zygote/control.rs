@@ -35,7 +35,13 @@ pub(super) enum Report {
     /// It must not be forked warm: an import failed or left threads behind. It ends.
     NotWarm { reason: String },
     /// Imports are done.
-    Ready { pid: i32, airflow: String, seconds: f64 },
+    Ready {
+        pid: i32,
+        airflow: String,
+        seconds: f64,
+        #[serde(default)]
+        shapes_instances: Option<bool>,
+    },
     /// The fork asked for as `id` runs as `pid`.
     Forked { id: u64, pid: i32 },
     /// A child ended; negative codes are signals. `cpu` is in seconds.

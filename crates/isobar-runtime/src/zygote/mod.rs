@@ -74,6 +74,8 @@ pub enum Target {
     Parse,
     /// One function of the team's, by its import path; its first frame is `RunCallback`.
     Callback,
+    /// The team's helper, which asks for questions and answers them.
+    Helper,
 }
 
 impl Target {
@@ -82,6 +84,7 @@ impl Target {
             Self::Task => "task",
             Self::Parse => "parse",
             Self::Callback => "callback",
+            Self::Helper => "helper",
         }
     }
 }
@@ -155,6 +158,7 @@ struct Shared {
     stop: CancellationToken,
     gone: watch::Sender<bool>,
     pid: i32,
+    shapes_instances: Option<bool>,
 }
 
 #[derive(Default)]
@@ -238,6 +242,12 @@ impl Zygote {
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.shared.pid
+    }
+
+    /// Whether the team's cluster policy has a `task_instance_mutation_hook`; none where only a fork can tell (a cold launch).
+    #[must_use]
+    pub fn shapes_instances(&self) -> Option<bool> {
+        self.shared.shapes_instances
     }
 
     /// Whether it can still fork.

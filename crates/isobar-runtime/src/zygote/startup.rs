@@ -45,8 +45,8 @@ pub(super) async fn start(spec: &PythonSpec) -> Result<Zygote, ZygoteError> {
         tokio::spawn(drain(process.stderr.take(), spec.team.clone(), Arc::clone(&output))),
     ];
     let ready = tokio::time::timeout(spec.start_timeout, until_ready(&control, &spec.team)).await;
-    let pid = match ready {
-        Ok(Ok(Start::Ready(pid))) => pid,
+    let (pid, shapes_instances) = match ready {
+        Ok(Ok(Start::Ready(pid, shapes))) => (pid, shapes),
         Ok(Ok(Start::NotWarm(reason))) => {
             drop(control);
             end(&mut process).await;
@@ -85,6 +85,7 @@ pub(super) async fn start(spec: &PythonSpec) -> Result<Zygote, ZygoteError> {
         stop: stop.clone(),
         gone: watch::Sender::new(false),
         pid,
+        shapes_instances,
     });
     tokio::spawn(listen(Arc::clone(&shared), process));
     Ok(Zygote {
@@ -120,7 +121,7 @@ fn control_sockets() -> io::Result<(Control, OwnedFd)> {
 
 /// How a start came out, where the process could speak.
 enum Start {
-    Ready(i32),
+    Ready(i32, Option<bool>),
     NotWarm(String),
 }
 
@@ -130,9 +131,14 @@ async fn until_ready(control: &Control, team: &str) -> io::Result<Start> {
             Some(Report::Waiting) => {
                 tracing::info!(team, "waiting for the team's previous Python process to end");
             }
-            Some(Report::Ready { pid, airflow, seconds }) => {
+            Some(Report::Ready {
+                pid,
+                airflow,
+                seconds,
+                shapes_instances,
+            }) => {
                 tracing::info!(team, pid, airflow, seconds, "the team's Python process is ready");
-                return Ok(Start::Ready(pid));
+                return Ok(Start::Ready(pid, shapes_instances));
             }
             Some(Report::NotWarm { reason }) => return Ok(Start::NotWarm(reason)),
             Some(other) => return Err(io::Error::other(format!("an unexpected report: {other:?}"))),

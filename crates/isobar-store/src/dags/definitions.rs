@@ -274,8 +274,9 @@ async fn upsert_dags(tx: &mut Tx, rows: Vec<Vec<Val>>) -> Result<(), StoreError>
                  fileloc = excluded.fileloc, is_stale = FALSE, has_import_errors = FALSE, \
                  last_parsed = excluded.last_parsed, last_parse_seconds = excluded.last_parse_seconds, \
                  owners = excluded.owners, display_name = excluded.display_name, description = excluded.description, \
-                 timetable_type = excluded.timetable_type, timetable_summary = excluded.timetable_summary, \
-                 timetable_description = excluded.timetable_description, \
+                 timetable_type = excluded.timetable_type, \
+                 timetable_summary = coalesce(excluded.timetable_summary, dag.timetable_summary), \
+                 timetable_description = coalesce(excluded.timetable_description, dag.timetable_description), \
                  timetable_partitioned = excluded.timetable_partitioned, \
                  timetable_periodic = excluded.timetable_periodic, max_active_tasks = excluded.max_active_tasks, \
                  max_active_runs = excluded.max_active_runs, \

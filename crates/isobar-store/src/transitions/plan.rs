@@ -231,7 +231,10 @@ async fn write(
     }
     for placeholder in &plan.placeholders {
         let (sql, task_id) = match placeholder {
-            Placeholder::BecomesFirst(task_id) => ("UPDATE task_instance SET map_index = 0", task_id),
+            Placeholder::BecomesFirst(task_id) => {
+                // What the team's Python said of the placeholder it may not say of the first.
+                ("UPDATE task_instance SET map_index = 0, shaped_for = NULL", task_id)
+            }
             Placeholder::Delete(task_id) => ("DELETE FROM task_instance", task_id),
         };
         let touched = tx
