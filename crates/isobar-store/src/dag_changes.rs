@@ -60,7 +60,7 @@ pub enum Deleted {
 }
 
 /// Tables that hold what belongs to a Dag by its id.
-const OF_A_DAG: [&str; 19] = [
+const OF_A_DAG: [&str; 20] = [
     "task_reschedule",
     "hitl_detail",
     "xcom",
@@ -78,6 +78,7 @@ const OF_A_DAG: [&str; 19] = [
     "dag_favorite",
     "dag_warning",
     "dag_moved",
+    "team_question",
     "dag_version",
     "dag",
 ];

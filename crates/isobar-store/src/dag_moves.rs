@@ -212,7 +212,14 @@ async fn refusal(
 
 /// Where a Dag's schedule stands in its team: at its own last run, or where it stood when it came.
 async fn standing(tx: &mut Tx, scope: TeamScope, dag: &DagId) -> Result<Option<Position>, StoreError> {
-    let own = last_automated(tx, scope, dag).await?.map(|run| Position {
+    let row = tx
+        .row(
+            "SELECT timetable_partitioned FROM dag WHERE team_no = $1 AND dag_id = $2",
+            vals![scope.team(), dag],
+        )
+        .await?;
+    let partitioned = row.map_or(Ok(false), |row| row.flag("timetable_partitioned"))?;
+    let own = last_automated(tx, scope, dag, partitioned).await?.map(|run| Position {
         logical_date: run.logical_date,
         interval: run.interval_start.zip(run.interval_end),
         run_after: run.run_after,
@@ -223,7 +230,7 @@ async fn standing(tx: &mut Tx, scope: TeamScope, dag: &DagId) -> Result<Option<P
     Ok(own
         .into_iter()
         .chain(carried)
-        .max_by_key(|position| (position.logical_date, position.run_after)))
+        .max_by_key(|position| (position.logical_date, position.partition_date, position.run_after)))
 }
 
 /// Where the schedule of a Dag stood when it came from another team; none for one that never moved.

@@ -162,10 +162,12 @@ contract!(a_schedule_goes_on_in_the_other_team_and_the_runs_stay, |ground| {
     let mut tx = ground.store.begin().await.unwrap();
     let carried = dag_moves::carried(&mut tx, ground.team(2), &dag).await.unwrap();
     assert_eq!(carried, done.position);
-    let stays = loading::last_automated(&mut tx, ground.team(1), &dag).await.unwrap();
+    let stays = loading::last_automated(&mut tx, ground.team(1), &dag, false)
+        .await
+        .unwrap();
     assert_eq!(stays.unwrap().logical_date, Some(last), "runs stay with their team");
     assert!(
-        loading::last_automated(&mut tx, ground.team(2), &dag)
+        loading::last_automated(&mut tx, ground.team(2), &dag, false)
             .await
             .unwrap()
             .is_none()
