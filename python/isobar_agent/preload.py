@@ -14,7 +14,20 @@ import airflow.sdk.serde
 from isobar_agent import bytecode, callback, helper, parse, rehearsal, shortcuts, task
 
 
-TARGETS = {"task": task.run, "parse": parse.run, "callback": callback.run, "helper": helper.run}
+def run_triggers() -> None:
+    """Imported only in the fork that needs it: few teams have triggers at every moment."""
+    from isobar_agent import triggers
+
+    triggers.run()
+
+
+TARGETS = {
+    "task": task.run,
+    "parse": parse.run,
+    "callback": callback.run,
+    "helper": helper.run,
+    "triggers": run_triggers,
+}
 
 
 # Where the logs of this process go. Setting up logging takes a third of a parse, so it is done once: a fork puts its

@@ -46,6 +46,22 @@ fn dag_routes() -> Vec<(Method, &'static str, Option<Value>)> {
             "/dags/{dag}/dagRuns/r1/taskInstances/a/xcomEntries/k",
             None,
         ),
+        (get.clone(), "/dags/{dag}/dagRuns/r1/hitlDetails", None),
+        (
+            get.clone(),
+            "/dags/{dag}/dagRuns/r1/taskInstances/a/-1/hitlDetails",
+            None,
+        ),
+        (
+            get.clone(),
+            "/dags/{dag}/dagRuns/r1/taskInstances/a/-1/hitlDetails/tries/0",
+            None,
+        ),
+        (
+            patch.clone(),
+            "/dags/{dag}/dagRuns/r1/taskInstances/a/-1/hitlDetails",
+            Some(json!({"chosen_options": ["x"]})),
+        ),
         (get, "/dags/{dag}/assets/queuedEvents", None),
         (patch.clone(), "/dags/{dag}", Some(json!({"is_paused": true}))),
         (post.clone(), "/dags/{dag}/favorite", Some(json!({}))),
@@ -118,11 +134,12 @@ fn dag_routes() -> Vec<(Method, &'static str, Option<Value>)> {
 }
 
 /// Every route that speaks of no Dag by name.
-const OTHER_ROUTES: [&str; 20] = [
+const OTHER_ROUTES: [&str; 21] = [
     "/dags",
     "/dags/~/dagRuns",
     "/dags/~/dagRuns/~/taskInstances",
     "/dags/~/dagRuns/~/taskInstances/~/xcomEntries",
+    "/dags/~/dagRuns/~/hitlDetails",
     "/dags/~/dagVersions",
     "/dagStats",
     "/dagTags",

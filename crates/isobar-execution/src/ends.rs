@@ -2,8 +2,9 @@
 
 use isobar_model::TaskState;
 use isobar_store::transitions::{self, Ended, TaskWrite};
-use isobar_store::{StoreError, Tx, triggers};
-use isobar_wire::execution::{Answer, Caller, Refusal, TaskEnd};
+use isobar_store::triggers::{Kwargs, Trigger};
+use isobar_store::{StoreError, Tx, seal};
+use isobar_wire::execution::{Answer, Caller, Refusal, TaskEnd, TaskIdentity};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -23,8 +24,15 @@ struct End {
 
 enum How {
     Ended(Ended),
-    Deferred(Pause, triggers::Trigger),
+    Deferred(Pause, Deferral),
     AwaitingInput(Pause),
+}
+
+/// The trigger that a task waits for, as the task described it.
+struct Deferral {
+    classpath: String,
+    kwargs: String,
+    queue: Option<String>,
 }
 
 /// What a task that pauses leaves for when it resumes.
@@ -44,7 +52,7 @@ impl Execution {
         }
         let mut tx = self.store.begin().await.map_err(broken)?;
         let now = Timestamp::now();
-        let ended = self.resolve(&mut tx, caller, end.how, now).await.map_err(broken)?;
+        let ended = self.resolve(&mut tx, task, end.how, now).await.map_err(broken)?;
         let end_date = end.end_date.unwrap_or(now);
         let rendered = end.rendered_map_index.as_deref();
         let written = transitions::ended(&mut tx, scope, task, &ended, end_date, rendered, now)
@@ -74,13 +82,13 @@ impl Execution {
         }
     }
 
-    async fn resolve(&self, tx: &mut Tx, caller: &Caller, how: How, now: Timestamp) -> Result<Ended, StoreError> {
+    async fn resolve(&self, tx: &mut Tx, task: &TaskIdentity, how: How, now: Timestamp) -> Result<Ended, StoreError> {
         let at =
             |timeout: Option<SignedDuration>| timeout.map(|wait| now.saturating_add(wait).unwrap_or(Timestamp::MAX));
         Ok(match how {
             How::Ended(ended) => ended,
-            How::Deferred(pause, trigger) => Ended::Deferred {
-                trigger_id: Some(triggers::add(tx, self.own(caller), &trigger, now).await?),
+            How::Deferred(pause, deferral) => Ended::Deferred {
+                trigger: self.sealed(tx, task, deferral).await?,
                 next_method: pause.next_method,
                 next_kwargs: pause.next_kwargs,
                 timeout: at(pause.timeout),
@@ -90,6 +98,19 @@ impl Execution {
                 next_kwargs: pause.next_kwargs,
                 timeout: at(pause.timeout),
             },
+        })
+    }
+}
+
+impl Execution {
+    /// What a running task gives its trigger may be a secret: it is kept sealed.
+    async fn sealed(&self, tx: &mut Tx, task: &TaskIdentity, deferral: Deferral) -> Result<Trigger, StoreError> {
+        let key = seal::team_key(tx, self.org.team(task.team), &self.settings.master_key).await?;
+        let sealed = key.seal(&Kwargs::place(task.ti_id), deferral.kwargs.as_bytes());
+        Ok(Trigger {
+            classpath: deferral.classpath,
+            kwargs: Kwargs::Sealed(sealed),
+            queue: deferral.queue,
         })
     }
 }
@@ -150,7 +171,7 @@ fn take_apart(end: TaskEnd) -> Result<End, Refusal> {
             outlets: None,
         },
         TaskEnd::Deferred(body) => {
-            let trigger = triggers::Trigger {
+            let deferral = Deferral {
                 classpath: text(&body, "classpath")?,
                 kwargs: match &body["trigger_kwargs"] {
                     Value::String(sealed) => sealed.clone(),
@@ -160,7 +181,7 @@ fn take_apart(end: TaskEnd) -> Result<End, Refusal> {
                 queue: body["queue"].as_str().map(str::to_owned),
             };
             let pause = read_pause(&body, "trigger_timeout")?;
-            paused(&body, How::Deferred(pause, trigger))
+            paused(&body, How::Deferred(pause, deferral))
         }
         TaskEnd::AwaitingInput(body) => {
             let pause = read_pause(&body, "timeout")?;

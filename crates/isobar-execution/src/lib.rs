@@ -29,6 +29,8 @@ mod stores;
 mod task_reads;
 mod tasks;
 mod trigger;
+mod trigger_news;
+mod triggers;
 mod variables;
 mod xcoms;
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use isobar_auth::TeamScope;
 use isobar_engine::graph::{RunGraph, SharedGraph};
 use isobar_engine::planner::{NewInstance, initial_instances};
-use isobar_model::TaskId;
 use isobar_model::dag::SerializedDag;
+use isobar_model::{DagId, TaskId};
 use isobar_store::runs::{self, NewRun, Run};
 use isobar_store::task_instances::{self, NewTaskInstance};
 use isobar_store::{StoreError, Tx, dags};
@@ -54,7 +54,7 @@ impl NewRuns {
     pub async fn create(&self, tx: &mut Tx, scope: TeamScope, new: &NewRun, now: Timestamp) -> Result<Run, StoreError> {
         let run = runs::create(tx, scope, new, now).await?;
         let Some(id) = new.version_id else { return Ok(run) };
-        let Some(version) = self.version(tx, scope, new, id).await? else {
+        let Some(version) = self.version(tx, scope, &new.dag_id, id).await? else {
             return Ok(run);
         };
         let instances: Vec<NewTaskInstance> = initial_instances(&version.graph, run.run_type, run.logical_date)
@@ -65,17 +65,33 @@ impl NewRuns {
         Ok(run)
     }
 
+    /// Whether a task of a version starts in the triggerer. Versions are read once.
+    pub(crate) async fn starts_deferred(
+        &self,
+        tx: &mut Tx,
+        scope: TeamScope,
+        dag_id: &DagId,
+        id: Uuid,
+        task: &TaskId,
+    ) -> Result<bool, StoreError> {
+        let version = self.version(tx, scope, dag_id, id).await?;
+        Ok(version.is_some_and(|version| {
+            let found = version.graph.find(task);
+            found.is_some_and(|task| version.graph.task(task).starts_deferred)
+        }))
+    }
+
     async fn version(
         &self,
         tx: &mut Tx,
         scope: TeamScope,
-        new: &NewRun,
+        dag_id: &DagId,
         id: Uuid,
     ) -> Result<Option<Arc<Version>>, StoreError> {
         if let Some(version) = self.lock().get(&id) {
             return Ok(Some(Arc::clone(version)));
         }
-        let Some(json) = dags::version_json(tx, scope, new.dag_id.as_str(), Some(id)).await? else {
+        let Some(json) = dags::version_json(tx, scope, dag_id.as_str(), Some(id)).await? else {
             return Ok(None);
         };
         let read = SerializedDag::read(json)
@@ -90,7 +106,7 @@ impl NewRuns {
         let version = match read {
             Ok(version) => Arc::new(version),
             Err(error) => {
-                tracing::warn!(dag_id = %new.dag_id, %error, "a run was made of a Dag version that cannot be read");
+                tracing::warn!(%dag_id, %error, "a Dag version cannot be read");
                 return Ok(None);
             }
         };

@@ -11,4 +11,5 @@ pub mod processor;
 pub mod sandbox;
 pub mod supervisor;
 pub mod tasklog;
+pub mod triggerer;
 pub mod zygote;

@@ -122,6 +122,7 @@ impl Pass<'_> {
             } else {
                 self.tell_admission(run, &key, changed.state);
             }
+            self.note_wait(run, changed.waits_until.map(from_micros));
             changes.instances.push(instance(changed));
         }
         if changes

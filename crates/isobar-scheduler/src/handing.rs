@@ -3,7 +3,7 @@
 use isobar_store::task_instances::TaskInstance;
 use isobar_store::transitions::QueuedTask;
 use isobar_wire::execution::TaskIdentity;
-use isobar_wire::workload::Workload;
+use isobar_wire::workload::{Workload, log_path};
 
 use crate::memory::{Held, Memory, RunRef};
 use crate::pass::{Cancels, Pass, Queued};
@@ -72,24 +72,6 @@ fn workload(
     Some((executor, workload))
 }
 
-/// Where a try's log lies below the log folder: Airflow's default layout below the team's name (rule 29).
-pub(crate) fn log_path(task: &TaskIdentity) -> String {
-    let plain = |text: &str| text.replace('/', "_");
-    let mapped = if task.map_index >= 0 {
-        format!("map_index={}/", task.map_index)
-    } else {
-        String::new()
-    };
-    format!(
-        "{}/dag_id={}/run_id={}/task_id={}/{mapped}attempt={}.log",
-        task.team_name,
-        plain(task.dag_id.as_str()),
-        plain(task.run_id.as_str()),
-        plain(task.task_id.as_str()),
-        task.try_number
-    )
-}
-
 /// Cancels what was found to be outdated.
 pub(crate) fn cancel(setting: &Setting, cancels: Cancels) {
     for (executor, identity) in cancels {
@@ -123,30 +105,5 @@ impl Pass<'_> {
     /// Cancels all workloads of a run that is gone.
     pub(crate) fn cancel_all(&mut self, run: &RunRef) {
         self.cancel_outdated(run, &[]);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use isobar_model::{Dispatch, TeamId, TeamName, TiId};
-
-    #[test]
-    fn a_log_path_begins_with_the_team_and_leads_nowhere_else() {
-        let identity = TaskIdentity {
-            team: TeamId(1),
-            team_name: TeamName::parse("data-science").unwrap(),
-            dag_id: "d".into(),
-            run_id: "../../x".into(),
-            task_id: "g.t".into(),
-            map_index: 3,
-            try_number: 2,
-            ti_id: TiId::fresh(),
-            dispatch: Dispatch(1),
-        };
-        assert_eq!(
-            log_path(&identity),
-            "data-science/dag_id=d/run_id=.._.._x/task_id=g.t/map_index=3/attempt=2.log"
-        );
     }
 }

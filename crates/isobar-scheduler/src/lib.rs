@@ -26,6 +26,7 @@ mod setting;
 mod shapes;
 mod timers;
 mod versions;
+mod waits;
 
 pub use holder::Holder;
 pub use losses::StuckRule;

@@ -336,6 +336,7 @@ impl Pass<'_> {
 
     fn tell_admission_all(&mut self, run: &RunRef, instances: &[TaskInstance]) {
         for ti in instances {
+            self.note_wait(run, ti.waits_until());
             let Some(state) = ti.state.filter(|state| stays_known(*state)) else {
                 continue;
             };

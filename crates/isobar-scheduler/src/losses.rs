@@ -18,10 +18,10 @@ pub(crate) use requests::{instance_json, run_json};
 pub use stuck::StuckRule;
 pub(crate) use stuck::find_stuck;
 
-use crate::handing::log_path;
 use crate::memory::{AllHeld, Memory, RunRef};
 use crate::setting::Setting;
 use crate::versions::Version;
+use isobar_wire::workload::log_path;
 
 /// Takes in what executors reported. Only a report of a task whose end was not written is news.
 ///

@@ -127,6 +127,8 @@ pub(crate) struct Memory {
     /// Owner and name of every pool.
     pub pools: HashSet<(TeamId, String)>,
     pub timers: Timers,
+    /// When a task of the run has waited too long for a trigger or a person.
+    pub waits: Timers<RunRef>,
     /// Runs to read again in the next pass.
     pub stale: BTreeSet<RunRef>,
     /// Runs whose instances the last pass decided: what follows them is told when that is written.
@@ -147,6 +149,7 @@ impl Memory {
             admission: Admission::new(),
             pools: HashSet::new(),
             timers: Timers::default(),
+            waits: Timers::default(),
             stale: BTreeSet::new(),
             past_later: BTreeSet::new(),
             followed_version: BTreeSet::new(),
@@ -161,6 +164,12 @@ impl Memory {
             dag.runs.remove(run);
         }
         self.runs.remove(run)
+    }
+
+    /// When something is due next.
+    pub(crate) fn next_timer(&mut self) -> Option<jiff::Timestamp> {
+        let (timer, wait) = (self.timers.next(), self.waits.next());
+        timer.into_iter().chain(wait).min()
     }
 
     /// Drops versions that no Dag and no run uses.

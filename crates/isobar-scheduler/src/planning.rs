@@ -47,26 +47,28 @@ impl Pass<'_> {
                 Command::SucceedAtOnce { key, from, .. } => {
                     self.decide(run, key, from.0, Some(TaskState::Success), Dates::AtOnce);
                 }
-                // Without a triggerer a task that could start there starts on a worker, as Airflow falls back to.
                 Command::DeferAtOnce {
                     key, from, try_number, ..
-                }
-                | Command::Ready {
-                    key, from, try_number, ..
                 } => {
-                    self.plan(run).ready.push(ReadyTask {
-                        key: key.clone(),
+                    let task = ReadyTask {
+                        key,
                         from: from.0,
                         next_try: try_number != from.1,
-                    });
-                    if self.waits_for_shape(run, &key) {
-                        continue;
-                    }
-                    match self.offer(run, &key) {
-                        Some(candidate) => self.admission.ready(candidate),
-                        None => self.fail_without_executor(run, key),
+                    };
+                    if !self.defer_at_once(run, &task) {
+                        self.ready(run, task);
                     }
                 }
+                Command::Ready {
+                    key, from, try_number, ..
+                } => self.ready(
+                    run,
+                    ReadyTask {
+                        key,
+                        from: from.0,
+                        next_try: try_number != from.1,
+                    },
+                ),
                 Command::WakeAt(at) => self.memory.timers.wish(Timed::Run(run.clone()), at),
                 Command::FinishRun(end) => self.finish_run(run, &end),
             }
@@ -82,6 +84,19 @@ impl Pass<'_> {
             Some(TaskState::Failed),
             Dates::WhereMissing,
         );
+    }
+
+    /// Plans that an instance waits for a slot.
+    fn ready(&mut self, run: &RunRef, task: ReadyTask) {
+        let key = task.key.clone();
+        self.plan(run).ready.push(task);
+        if self.waits_for_shape(run, &key) {
+            return;
+        }
+        match self.offer(run, &key) {
+            Some(candidate) => self.admission.ready(candidate),
+            None => self.fail_without_executor(run, key),
+        }
     }
 
     /// Plans a decided state. Two decisions of one pass about one instance become one.

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::holder::Holder;
 use crate::memory::{AllHeld, Memory};
 use crate::setting::Setting;
-use crate::{load, losses, pass};
+use crate::{load, losses, pass, waits};
 
 /// The lease under which one scheduler of an organisation works.
 const LEASE: &str = "scheduler";
@@ -178,16 +178,19 @@ impl Scheduler {
                 Happened::Reports(reports) => {
                     losses::take_reports(&self.store, &self.setting, memory, reports).await?;
                 }
-                Happened::Events | Happened::Timer => self.passes(memory, lease).await?,
+                Happened::Events | Happened::Timer => {
+                    waits::end_overdue(&self.store, &self.setting, memory).await?;
+                    self.passes(memory, lease).await?;
+                }
             }
-            let due = memory.timers.next();
+            let due = memory.next_timer();
             happened = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => Happened::Shutdown,
                 _ = renew.tick() => Happened::Renew,
                 hint = signals.recv() => match hint {
                     Ok(Wake::Events) | Err(RecvError::Lagged(_)) => Happened::Events,
-                    Ok(Wake::Callbacks(_) | Wake::Questions(_) | Wake::Definitions) => continue_with_nothing(),
+                    Ok(Wake::Callbacks(_) | Wake::Questions(_) | Wake::Triggers(_) | Wake::Definitions) => continue_with_nothing(),
                     Err(RecvError::Closed) => Happened::Shutdown,
                 },
                 report = self.reports.recv() => match report {

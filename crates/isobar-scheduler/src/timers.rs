@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::hash::Hash;
 
 use isobar_engine::admission::DagKey;
 use jiff::Timestamp;
@@ -20,16 +21,25 @@ pub(crate) enum Timed {
 }
 
 /// The earliest wish of each.
-#[derive(Debug, Default)]
-pub(crate) struct Timers {
-    heap: BinaryHeap<Reverse<(Timestamp, Timed)>>,
+#[derive(Debug)]
+pub(crate) struct Timers<T = Timed> {
+    heap: BinaryHeap<Reverse<(Timestamp, T)>>,
     /// What holds; older entries of the heap are void.
-    wished: HashMap<Timed, Timestamp>,
+    wished: HashMap<T, Timestamp>,
 }
 
-impl Timers {
+impl<T: Ord> Default for Timers<T> {
+    fn default() -> Self {
+        Self {
+            heap: BinaryHeap::new(),
+            wished: HashMap::new(),
+        }
+    }
+}
+
+impl<T: Clone + Ord + Hash> Timers<T> {
     /// Wishes to be woken. Replaces an earlier wish only if it is earlier.
-    pub(crate) fn wish(&mut self, whose: Timed, at: Timestamp) {
+    pub(crate) fn wish(&mut self, whose: T, at: Timestamp) {
         if self.wished.get(&whose).is_some_and(|wished| *wished <= at) {
             return;
         }
@@ -38,7 +48,7 @@ impl Timers {
     }
 
     /// Forgets what one wished.
-    pub(crate) fn forget(&mut self, whose: &Timed) {
+    pub(crate) fn forget(&mut self, whose: &T) {
         self.wished.remove(whose);
     }
 
@@ -54,7 +64,7 @@ impl Timers {
     }
 
     /// Takes out all that is due.
-    pub(crate) fn due(&mut self, now: Timestamp) -> Vec<Timed> {
+    pub(crate) fn due(&mut self, now: Timestamp) -> Vec<T> {
         let mut due = Vec::new();
         while self.next().is_some_and(|at| at <= now) {
             if let Some(Reverse((_, whose))) = self.heap.pop() {
@@ -84,7 +94,7 @@ mod tests {
 
     #[test]
     fn an_earlier_wish_replaces_a_later_one_and_not_the_other_way_round() {
-        let mut timers = Timers::default();
+        let mut timers = Timers::<Timed>::default();
         timers.wish(dag("a"), at(10));
         timers.wish(dag("a"), at(20));
         timers.wish(dag("b"), at(15));
@@ -96,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_forgotten_wish_does_not_come() {
-        let mut timers = Timers::default();
+        let mut timers = Timers::<Timed>::default();
         timers.wish(dag("a"), at(10));
         timers.forget(&dag("a"));
         assert!(timers.due(at(100)).is_empty());

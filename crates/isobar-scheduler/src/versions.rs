@@ -13,6 +13,8 @@ use isobar_store::loading::VersionData;
 use isobar_store::task_instances::NewTaskInstance;
 use uuid::Uuid;
 
+use crate::waits::DeferredStartOf;
+
 /// One version of a Dag.
 #[derive(Debug)]
 pub(crate) struct Version {
@@ -51,6 +53,7 @@ struct Extras {
     on_retry: bool,
     /// Somebody gets e-mail of a failure, of a retry.
     email: (bool, bool),
+    deferred_start: Option<DeferredStartOf>,
 }
 
 impl Version {
@@ -145,6 +148,11 @@ impl Version {
         self.graph.find(task_id).map_or(0, |task| self.graph.task(task).retries)
     }
 
+    /// How a task starts without a worker; none where it starts on one.
+    pub(crate) fn deferred_start(&self, task_id: &TaskId) -> Option<&DeferredStartOf> {
+        self.extras.get(task_id)?.deferred_start.as_ref()
+    }
+
     /// Whether any task asks about the preceding run.
     pub(crate) fn asks_the_past(&self) -> bool {
         self.graph.past_tasks().next().is_some()
@@ -165,6 +173,7 @@ fn extras(dag: &SerializedDag) -> HashMap<TaskId, Extras> {
                 on_failure: task.callbacks.failure,
                 on_retry: task.callbacks.retry,
                 email: emails(dag, index),
+                deferred_start: DeferredStartOf::read(task),
             };
             (task.task_id.clone(), extras)
         })

@@ -4,6 +4,7 @@
 
 use isobar_auth::TeamScope;
 use isobar_model::{RunKey, RunState, TaskId, TaskKey, TaskState};
+use isobar_wire::wake::Wake;
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -73,6 +74,7 @@ pub async fn clear(
     {
         return Ok(Cleared::Running(running.task_key()));
     }
+    wake_triggerer(tx, scope, &before);
     let there: Vec<TaskKey> = before.iter().map(TaskInstance::task_key).collect();
     archive_try(tx, scope, run, &there, now).await?;
     for ti in &before {
@@ -186,6 +188,7 @@ pub async fn mark(
     };
     let mut changed = find(tx, scope, run, keys).await?;
     changed.retain(|ti| ti.state != Some(state));
+    wake_triggerer(tx, scope, &changed);
     let keys: Vec<TaskKey> = changed.iter().map(TaskInstance::task_key).collect();
     set_finished(tx, scope, run, &keys, state, now).await?;
     for ti in &changed {
@@ -217,6 +220,7 @@ pub async fn set_run_state(
     };
     if state.is_finished() {
         let instances = crate::task_instances::of_run(tx, scope, run).await?;
+        wake_triggerer(tx, scope, &instances);
         let (mut stopped, mut skipped) = (Vec::new(), Vec::new());
         let mut teardown_waits = false;
         for ti in &instances {
@@ -312,6 +316,13 @@ async fn set_finished(
         .await?;
     }
     Ok(())
+}
+
+/// Triggers of tasks that no longer wait for them are to be killed.
+fn wake_triggerer(tx: &mut Tx, scope: TeamScope, instances: &[TaskInstance]) {
+    if instances.iter().any(|ti| ti.trigger_id.is_some()) {
+        tx.wake(Wake::Triggers(scope.team()));
+    }
 }
 
 async fn find(tx: &mut Tx, scope: TeamScope, run: &RunKey, keys: &[TaskKey]) -> Result<Vec<TaskInstance>, StoreError> {

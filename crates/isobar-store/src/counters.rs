@@ -25,6 +25,7 @@ pub enum Counter {
     Backfill,
     Trigger,
     Question,
+    Triggerer,
 }
 
 impl Counter {
@@ -45,6 +46,7 @@ impl Counter {
             Self::Backfill => "backfill",
             Self::Trigger => "trigger",
             Self::Question => "question",
+            Self::Triggerer => "triggerer",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use isobar_auth::TeamScope;
 use isobar_model::DagId;
+use isobar_wire::wake::Wake;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -23,6 +24,8 @@ pub async fn set_paused(tx: &mut Tx, scope: TeamScope, dags: &[DagId], paused: b
             )
             .await?;
         if changed > 0 {
+            // Its watchers watch no more, or again.
+            tx.wake(Wake::Triggers(scope.team()));
             events::insert(tx, scope, EventKind::Dag, dag_id, &json!({}), now).await?;
         }
     }
@@ -60,7 +63,7 @@ pub enum Deleted {
 }
 
 /// Tables that hold what belongs to a Dag by its id.
-const OF_A_DAG: [&str; 20] = [
+const OF_A_DAG: [&str; 21] = [
     "task_reschedule",
     "hitl_detail",
     "xcom",
@@ -73,6 +76,7 @@ const OF_A_DAG: [&str; 20] = [
     "dag_run",
     "asset_queue",
     "asset_reference",
+    "asset_watcher",
     "dag_tag",
     "dag_owner_link",
     "dag_favorite",

@@ -111,6 +111,9 @@ pub struct ChangedInstance {
     pub retry_delay_override: Option<f64>,
     /// Microseconds since 1970; where it waits to be started again.
     pub reschedule_date: Option<i64>,
+    /// Microseconds since 1970; when waiting for a trigger or a person ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_until: Option<i64>,
     /// It has a `return_value` XCom.
     pub has_result: bool,
 }

@@ -133,6 +133,21 @@ pub struct VersionData {
     pub bundle_version: Option<String>,
 }
 
+/// The instances of a run that wait for a trigger or a person, and not for ever.
+///
+/// # Errors
+/// The database failed.
+pub async fn waiting_of_run(tx: &mut Tx, scope: TeamScope, run: &RunKey) -> Result<Vec<TaskInstance>, StoreError> {
+    let rows = tx
+        .rows(
+            "SELECT * FROM task_instance WHERE team_no = $1 AND dag_id = $2 AND run_id = $3 \
+             AND state IN ('deferred', 'awaiting_input') AND trigger_timeout IS NOT NULL",
+            vals![scope.team(), &run.dag_id, &run.run_id],
+        )
+        .await?;
+    rows.iter().map(TaskInstance::from_row).collect()
+}
+
 /// A version of a Dag by its id.
 ///
 /// # Errors

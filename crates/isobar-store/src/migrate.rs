@@ -9,6 +9,7 @@ use crate::{Store, StoreError, Tx};
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "foundation", include_str!("../migrations/0001_foundation.sql")),
     (2, "questions", include_str!("../migrations/0002_questions.sql")),
+    (3, "triggers", include_str!("../migrations/0003_triggers.sql")),
     (6, "deadlines", include_str!("../migrations/0006_deadlines.sql")),
     (9, "moved_dags", include_str!("../migrations/0009_moved_dags.sql")),
 ];

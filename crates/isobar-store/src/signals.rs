@@ -35,6 +35,7 @@ impl Signals {
             Wake::Definitions => "definitions".to_owned(),
             Wake::Callbacks(team) => format!("callbacks:{team}"),
             Wake::Questions(team) => format!("questions:{team}"),
+            Wake::Triggers(team) => format!("triggers:{team}"),
         }
     }
 
@@ -48,6 +49,7 @@ impl Signals {
                 match what {
                     "callbacks" => Some(Wake::Callbacks(team)),
                     "questions" => Some(Wake::Questions(team)),
+                    "triggers" => Some(Wake::Triggers(team)),
                     _ => None,
                 }
             }

@@ -120,6 +120,13 @@ impl TaskInstance {
         }
     }
 
+    /// When waiting for a trigger or a person ends; none where it does not wait, or for ever.
+    #[must_use]
+    pub fn waits_until(&self) -> Option<Timestamp> {
+        self.trigger_timeout
+            .filter(|_| matches!(self.state, Some(TaskState::Deferred | TaskState::AwaitingInput)))
+    }
+
     /// Its place inside the run.
     #[must_use]
     pub fn task_key(&self) -> TaskKey {

@@ -11,5 +11,6 @@ pub mod messages;
 pub mod msgpack;
 pub mod questions;
 pub mod startup;
+pub mod triggers;
 pub mod wake;
 pub mod workload;

@@ -11,6 +11,8 @@ pub enum Wake {
     Callbacks(TeamId),
     /// Questions wait for the team's helper.
     Questions(TeamId),
+    /// Triggers of the team came, or are no longer wanted.
+    Triggers(TeamId),
     /// Dags, pools, variables or teams changed.
     Definitions,
 }

@@ -5,8 +5,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::bail;
+use isobar_auth::OrgScope;
 use isobar_execution::Execution;
 use isobar_scheduler::{Holder, Scheduler, Setting, StuckRule};
+use isobar_store::{Store, StoreError, triggers};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -47,6 +49,8 @@ impl Working {
         }
         let (again, meaning) = (deployment.clone(), Arc::clone(execution));
         tokio::spawn(async move { seeds::look_again(&again, &meaning).await });
+        let (store, org) = (deployment.store.clone(), deployment.org.clone());
+        tokio::spawn(async move { bury_triggerers(&store, &org).await });
         let config = &deployment.config;
         let (reports, reported) = mpsc::unbounded_channel();
         let teams = deployment.directory.all();
@@ -89,5 +93,22 @@ impl Working {
         self.shutdown.cancel();
         let _ = self.scheduling.await;
         self.sides.stop().await;
+    }
+}
+
+/// Triggerers of a server of this host that was killed: their triggers need not wait until the heartbeats are old.
+async fn bury_triggerers(store: &Store, org: &OrgScope) {
+    let buried = async {
+        let mut tx = store.begin().await?;
+        let buried = triggers::bury(&mut tx, org, &Holder::is_dead).await?;
+        tx.commit().await?;
+        Ok::<_, StoreError>(buried)
+    };
+    match buried.await {
+        Ok(0) => {}
+        Ok(buried) => tracing::info!(buried, "triggers of a server that was killed are free again"),
+        Err(error) => {
+            tracing::warn!(%error, "dead triggerers could not be looked for; their triggers wait half a minute")
+        }
     }
 }

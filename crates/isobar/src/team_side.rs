@@ -1,4 +1,5 @@
-//! The team side of every team that this process serves: its Python, its zygote, its dag-processor, its local executors.
+//! The team side of every team that this process serves: its Python, its zygote, its dag-processor, its triggerer, its local
+//! executors.
 //!
 //! All of it starts in the background: a server answers before the first environment is looked at, and one team's broken
 //! environment keeps no other team waiting.
@@ -18,15 +19,18 @@ use isobar_runtime::masker::MaskerConfig;
 use isobar_runtime::processor::{DagProcessor, ProcessorSpec};
 use isobar_runtime::sandbox::{self, DEFAULT_UID_BASE, Launcher, OsUser};
 use isobar_runtime::supervisor::{Supervisor, SupervisorConfig, Timers};
+use isobar_runtime::triggerer::{Triggerer, TriggererSpec, TriggererTimers};
 use isobar_runtime::zygote::{Launch, Zygote, ZygoteError};
-use isobar_scheduler::TeamSetting;
+use isobar_scheduler::{Holder, TeamSetting};
 use isobar_store::signals::Signals;
 use isobar_wire::agent::AgentApi;
 use isobar_wire::execution::ExecutionApi;
 use isobar_wire::questions::QuestionApi;
+use isobar_wire::triggers::TriggerApi;
 use isobar_wire::wake::Wake;
 use isobar_wire::workload::Workload;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -34,6 +38,8 @@ use crate::team_python;
 
 /// Pause before a zygote that ended or did not start is started again, growing to the second.
 const RESTART_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+/// How many triggers one team's triggerer runs at once (`[triggerer] capacity`).
+const TRIGGERS_AT_ONCE: u32 = 1000;
 /// How long running tasks may take to end when the server is asked to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -50,6 +56,7 @@ struct Ground {
     config: Arc<Config>,
     execution: Arc<Execution>,
     signals: Signals,
+    hostname: String,
     stop: CancellationToken,
 }
 
@@ -63,14 +70,14 @@ impl TeamSides {
         reports: &Reports,
     ) -> anyhow::Result<(Self, HashMap<isobar_model::TeamId, TeamSetting>)> {
         let launcher = Launcher::this_binary()?;
-        let supervisor = Supervisor::new(
-            Arc::clone(execution) as Arc<dyn ExecutionApi>,
-            supervisor_config(config)?,
-        );
+        let supervising = supervisor_config(config)?;
+        let hostname = supervising.hostname.clone();
+        let supervisor = Supervisor::new(Arc::clone(execution) as Arc<dyn ExecutionApi>, supervising);
         let ground = Ground {
             config: Arc::new(config.clone()),
             execution: Arc::clone(execution),
             signals: signals.clone(),
+            hostname,
             stop: CancellationToken::new(),
         };
         make_write_folders(config, teams);
@@ -171,11 +178,7 @@ fn supervisor_config(config: &Config) -> anyhow::Result<SupervisorConfig> {
         hostname: hostname.trim().to_owned(),
         unixname,
         frame_limit: isobar_wire::frames::DEFAULT_FRAME_LIMIT,
-        masker: MaskerConfig {
-            hide_sensitive_names: config.core.hide_sensitive_var_conn_fields,
-            more_sensitive_names: config.core.sensitive_var_conn_names.clone(),
-            min_length: config.logging.min_length_masked_secret as usize,
-        },
+        masker: masking(config),
         timers: Timers {
             heartbeat: config.tasks.heartbeat_interval,
             overtime: config.tasks.success_overtime,
@@ -183,6 +186,15 @@ fn supervisor_config(config: &Config) -> anyhow::Result<SupervisorConfig> {
             ..Timers::default()
         },
     })
+}
+
+/// What logs hide.
+fn masking(config: &Config) -> MaskerConfig {
+    MaskerConfig {
+        hide_sensitive_names: config.core.hide_sensitive_var_conn_fields,
+        more_sensitive_names: config.core.sensitive_var_conn_names.clone(),
+        min_length: config.logging.min_length_masked_secret as usize,
+    }
 }
 
 /// Runs workloads as forks of the team's zygote.
@@ -248,15 +260,19 @@ impl Ground {
             python.python.lock_file = team_python::lock_of_generation(&python.python.lock_file, replaced.len());
             let processor = self.processor(team, known, &python, zygotes);
             let generation = self.stop.child_token();
-            let listening = tokio::spawn(tell_of_callbacks(
+            let mut listening = tokio::spawn(pass_hints_on(
                 self.signals.clone(),
                 known.id,
                 processor,
+                self.triggerer(known, zygotes),
                 generation.clone(),
             ));
-            self.keep_zygote(team, known, &mut python, zygotes).await;
+            self.keep_zygote(team, known, &mut python, zygotes, &mut listening)
+                .await;
             generation.cancel();
-            let _ = listening.await;
+            if !listening.is_finished() {
+                let _ = listening.await;
+            }
             if self.stop.is_cancelled() {
                 break;
             }
@@ -274,6 +290,7 @@ impl Ground {
         known: &KnownTeam,
         python: &mut TeamPython,
         zygotes: &watch::Sender<Option<Zygote>>,
+        listening: &mut JoinHandle<()>,
     ) {
         let spec = match EnvironmentSpec::from_config(&self.config, team, known.id, DEFAULT_UID_BASE) {
             Ok(spec) => spec,
@@ -307,6 +324,8 @@ impl Ground {
                             return;
                         }
                         () = self.stop.cancelled() => {
+                            // Triggers clean up while their process may still work.
+                            let _ = listening.await;
                             zygotes.send_replace(None);
                             return zygote.shutdown().await;
                         }
@@ -375,6 +394,25 @@ impl Ground {
         }
     }
 
+    fn triggerer(&self, known: &KnownTeam, zygotes: &watch::Sender<Option<Zygote>>) -> Triggerer {
+        let spec = TriggererSpec {
+            team: known.id,
+            team_name: known.name.clone(),
+            hostname: self.hostname.clone(),
+            holder: Holder::this_process().to_string(),
+            capacity: TRIGGERS_AT_ONCE,
+            base_log_folder: self.config.logging.folder.clone(),
+            masking: masking(&self.config),
+            timers: TriggererTimers::default(),
+        };
+        Triggerer::start(
+            spec,
+            Arc::clone(&self.execution) as Arc<dyn ExecutionApi>,
+            Arc::clone(&self.execution) as Arc<dyn TriggerApi>,
+            zygotes.subscribe(),
+        )
+    }
+
     fn processor(
         &self,
         team: &Team,
@@ -406,11 +444,12 @@ fn make_python(
     Ok(team_python(config, team, number, DEFAULT_UID_BASE, launcher)?)
 }
 
-/// Tells the dag-processor when callbacks wait, and stops it with the server.
-async fn tell_of_callbacks(
+/// Tells the dag-processor when callbacks wait and the triggerer when triggers do, and stops both with the server.
+async fn pass_hints_on(
     signals: Signals,
     team: isobar_model::TeamId,
     processor: DagProcessor,
+    triggerer: Triggerer,
     stop: CancellationToken,
 ) {
     use tokio::sync::broadcast::error::RecvError;
@@ -421,13 +460,18 @@ async fn tell_of_callbacks(
             () = stop.cancelled() => break,
         };
         match hint {
-            Ok(Wake::Callbacks(of)) if of != team => {}
-            Ok(Wake::Callbacks(_)) | Err(RecvError::Lagged(_)) => processor.look_for_callbacks(),
+            Ok(Wake::Callbacks(of) | Wake::Triggers(of)) if of != team => {}
+            Ok(Wake::Callbacks(_)) => processor.look_for_callbacks(),
+            Ok(Wake::Triggers(_)) => triggerer.look(),
+            Err(RecvError::Lagged(_)) => {
+                processor.look_for_callbacks();
+                triggerer.look();
+            }
             Ok(Wake::Events | Wake::Questions(_) | Wake::Definitions) => {}
             Err(RecvError::Closed) => break,
         }
     }
-    processor.stop().await;
+    tokio::join!(processor.stop(), triggerer.stop());
 }
 
 /// Tells the helper when questions wait, and stops it with the server.

@@ -185,28 +185,71 @@ fn team_folder(state: &AppState, team: TeamId) -> String {
 
 /// The messages after a position, and how many lines there are by now.
 async fn read(state: &AppState, row: &InstanceRow, position: Position) -> (Vec<Value>, usize) {
-    let path = path_of(state, row);
-    let text = tokio::fs::read(&path).await.ok();
+    let files = files_of(&path_of(state, row)).await;
     let mut messages = Vec::new();
     if !position.begun {
         messages.push(json!({"event": "::group::Log message source details"}));
-        messages.push(json!({"event": source(&path, text.is_some())}));
+        if files.is_empty() {
+            let nothing = "No log file of this try was found; it was not written yet, or it was deleted";
+            messages.push(json!({"event": nothing}));
+        }
+        messages.extend(
+            files
+                .iter()
+                .map(|(path, _)| json!({"event": path.display().to_string()})),
+        );
         messages.push(json!({"event": "::endgroup::"}));
     }
-    let text = text.map_or_else(String::new, |bytes| String::from_utf8_lossy(&bytes).into_owned());
-    // The last line may still be on its way to the disk.
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    let lines: Vec<&str> = whole.lines().collect();
-    messages.extend(lines.iter().skip(position.lines).map(|line| message(line)));
+    let lines = interleaved(files.iter().map(|(_, text)| text.as_str()));
+    messages.extend(lines.iter().skip(position.lines).cloned());
     (messages, lines.len())
 }
 
-fn source(path: &Path, found: bool) -> String {
-    if found {
-        path.display().to_string()
-    } else {
-        "No log file of this try was found; it was not written yet, or it was deleted".to_owned()
+/// The log of a try and those of triggers that it waited for, with what is in them.
+async fn files_of(path: &Path) -> Vec<(PathBuf, String)> {
+    let mut paths = vec![path.to_owned()];
+    if let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(std::ffi::OsStr::to_str))
+        && let Ok(mut beside) = tokio::fs::read_dir(folder).await
+    {
+        let prefix = format!("{name}.trigger.");
+        while let Ok(Some(entry)) = beside.next_entry().await {
+            if entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix)) {
+                paths.push(entry.path());
+            }
+        }
     }
+    paths[1..].sort();
+    let mut files = Vec::new();
+    for path in paths {
+        if let Ok(bytes) = tokio::fs::read(&path).await {
+            files.push((path, String::from_utf8_lossy(&bytes).into_owned()));
+        }
+    }
+    files
+}
+
+/// The messages of all files in the order of their times. One without a time follows the one before it in its file.
+fn interleaved<'t>(files: impl Iterator<Item = &'t str>) -> Vec<Value> {
+    let mut all: Vec<(String, Value)> = Vec::new();
+    let mut count = 0;
+    for text in files {
+        count += 1;
+        // The last line may still be on its way to the disk.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        let mut last = String::new();
+        for line in whole.lines() {
+            let message = message(line);
+            if let Some(at) = message["timestamp"].as_str() {
+                at.clone_into(&mut last);
+            }
+            all.push((last.clone(), message));
+        }
+    }
+    // One file is in the order in which it was written, whatever its clock did.
+    if count > 1 {
+        all.sort_by(|(a, _), (b, _)| a.cmp(b));
+    }
+    all.into_iter().map(|(_, message)| message).collect()
 }
 
 /// One line: a structured message, or a line of text.
@@ -249,6 +292,16 @@ mod tests {
             r#"{"timestamp":"2026-01-01T00:00:00.500000Z","event":"hi","level":"info"}"#
         );
         assert_eq!(message("plain text"), json!({"event": "plain text"}));
+    }
+
+    #[test]
+    fn a_triggers_lines_stand_between_those_of_the_task() {
+        let task = "{\"event\":\"defers\",\"timestamp\":\"2026-01-01T00:00:01Z\"}\nTraceback\n\
+                    {\"event\":\"resumes\",\"timestamp\":\"2026-01-01T00:00:03Z\"}\nhalf a li";
+        let trigger = "{\"event\":\"waits\",\"timestamp\":\"2026-01-01T00:00:02Z\"}\n";
+        let read = interleaved([task, trigger].into_iter());
+        let events: Vec<_> = read.iter().map(|message| message["event"].as_str().unwrap()).collect();
+        assert_eq!(events, ["defers", "Traceback", "waits", "resumes"]);
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod dag_warnings;
 mod dags;
 mod event_logs;
 mod extra_links;
+mod hitl;
 mod import_errors;
 mod logs;
 mod monitor;
@@ -62,6 +63,7 @@ pub(crate) fn routes() -> Router<AppState> {
         .merge(task_instances::routes())
         .merge(extra_links::routes())
         .merge(logs::routes())
+        .merge(hitl::routes())
         .merge(variables::routes())
         .merge(connections::routes())
         .merge(pools::routes())

@@ -5,6 +5,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use isobar_model::render_time;
 use isobar_store::lists::health;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::AppState;
@@ -18,17 +19,26 @@ pub(super) fn routes() -> Router<AppState> {
         .route("/version", get(get_version))
 }
 
-/// A scheduler is healthy while somebody holds its lease. The triggerer is not there yet, the Dag processor has no
-/// heartbeat of its own: it is healthy where files were read since its team started.
+/// How long a triggerer counts as alive after it said so.
+const TRIGGERER_ALIVE: SignedDuration = SignedDuration::from_secs(30);
+
+/// A scheduler is healthy while somebody holds its lease. Triggerers run while something waits for a trigger: without one
+/// there is nothing to be ill. The Dag processor has no heartbeat of its own: it is healthy where files were read since its
+/// team started.
 async fn get_health(State(state): State<AppState>) -> Json<Value> {
     let found = async { health::of_scheduler(&mut state.store.read().await?).await }.await;
+    let triggerer = async { health::of_triggerers(&mut state.store.read().await?).await };
+    let triggerer = triggerer.await.ok().flatten();
     let status = |healthy: bool| if healthy { "healthy" } else { "unhealthy" };
     let heartbeat = found.as_ref().ok().and_then(|found| found.heartbeat).map(render_time);
     let scheduler = found.as_ref().is_ok_and(|found| found.alive);
     Json(json!({
         "metadatabase": {"status": status(found.is_ok())},
         "scheduler": {"status": status(scheduler), "latest_scheduler_heartbeat": heartbeat},
-        "triggerer": {"status": null, "latest_triggerer_heartbeat": null},
+        "triggerer": {
+            "status": triggerer.map(|at| status(at + TRIGGERER_ALIVE >= Timestamp::now())),
+            "latest_triggerer_heartbeat": triggerer.map(render_time),
+        },
         "dag_processor": {"status": status(scheduler), "latest_dag_processor_heartbeat": heartbeat},
     }))
 }

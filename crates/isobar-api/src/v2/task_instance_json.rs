@@ -2,6 +2,7 @@
 
 use isobar_model::render_time;
 use isobar_store::lists::task_instances::InstanceRow;
+use isobar_store::triggers::{ShownTrigger, ShownTriggerer};
 use serde_json::{Map, Value, json};
 
 use super::dag_json::{time, version};
@@ -41,9 +42,38 @@ pub(super) fn instance(row: &InstanceRow, names: &Names) -> Value {
         "note": row.note,
         "rendered_map_index": row.shown_map_index(),
         "rendered_fields": if row.rendered_fields.is_null() { Value::Object(Map::new()) } else { row.rendered_fields.clone() },
-        "trigger": null,
-        "triggerer_job": null,
+        "trigger": row.trigger.as_ref().map(trigger),
+        "triggerer_job": row.trigger.as_ref().and_then(|trigger| trigger.triggerer.as_ref()).map(triggerer),
         "dag_version": row.version.as_ref().map(|one| version(one, names)),
+    })
+}
+
+/// A trigger as Airflow's `TriggerResponse`. Its arguments may hold secrets and are never shown, there as here.
+fn trigger(trigger: &ShownTrigger) -> Value {
+    json!({
+        "id": trigger.id,
+        "classpath": trigger.classpath,
+        "kwargs": "{}",
+        "created_date": render_time(trigger.created_at),
+        "queue": trigger.queue,
+        "triggerer_id": trigger.triggerer_id,
+    })
+}
+
+/// A triggerer as Airflow's `JobResponse`.
+fn triggerer(job: &ShownTriggerer) -> Value {
+    json!({
+        "id": job.id,
+        "dag_id": null,
+        "state": if job.ended_at.is_none() { "running" } else { "success" },
+        "job_type": "TriggererJob",
+        "start_date": render_time(job.started_at),
+        "end_date": time(job.ended_at),
+        "latest_heartbeat": render_time(job.heartbeat),
+        "executor_class": null,
+        "hostname": job.hostname,
+        "unixname": null,
+        "dag_display_name": null,
     })
 }
 

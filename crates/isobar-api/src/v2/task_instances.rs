@@ -61,7 +61,7 @@ pub(super) const STATES: [&str; 13] = [
     "awaiting_input",
 ];
 
-fn states(texts: &[String]) -> Result<Vec<Option<TaskState>>, ApiError> {
+pub(super) fn states(texts: &[String]) -> Result<Vec<Option<TaskState>>, ApiError> {
     texts
         .iter()
         .map(|text| match text.as_str() {

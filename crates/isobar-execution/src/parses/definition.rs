@@ -2,7 +2,7 @@
 
 use isobar_engine::timetable::Timetable;
 use isobar_model::dag::{Asset, AssetExpr, AssetLeaf, AssetRef, SerializedDag};
-use isobar_store::dags::{AliasDefinition, AssetDefinition, AssetReference, ParsedDag};
+use isobar_store::dags::{AliasDefinition, AssetDefinition, AssetReference, ParsedDag, WatcherDefinition};
 use serde_json::{Value, json};
 
 /// What is stored of a Dag.
@@ -63,7 +63,31 @@ pub(super) fn parsed_dag(dag: &SerializedDag, fileloc: &str, paused: bool) -> Pa
         assets: mentions.assets,
         aliases: mentions.aliases,
         references: mentions.references,
+        watchers: watchers(dag),
     }
+}
+
+/// Who watches the assets of the schedule.
+fn watchers(dag: &SerializedDag) -> Vec<WatcherDefinition> {
+    let condition = dag.timetable.asset_condition();
+    let assets = condition
+        .into_iter()
+        .flat_map(AssetExpr::leaves)
+        .filter_map(|leaf| match leaf {
+            AssetLeaf::Asset(asset) => Some(asset),
+            AssetLeaf::Alias(_) | AssetLeaf::Ref(_) => None,
+        });
+    assets
+        .flat_map(|asset| {
+            asset.watchers.iter().map(|watcher| WatcherDefinition {
+                asset_name: asset.name.clone(),
+                asset_uri: asset.uri.clone(),
+                name: watcher.name.clone(),
+                classpath: watcher.classpath.clone(),
+                kwargs: watcher.kwargs.clone(),
+            })
+        })
+        .collect()
 }
 
 /// What a Dag names of assets, gathered.

@@ -60,6 +60,11 @@ impl Server {
         reply(shape, answer)
     }
 
+    /// Hides a value in logs from now on.
+    pub fn mask(&self, value: &Value, name: Option<&str>) {
+        self.masker.add(value, name);
+    }
+
     /// Starts a run, or clears it where it exists and that was asked for.
     pub async fn trigger(&self, operation: Operation, reset: Option<Operation>) -> Reply {
         let answer = match (self.call(operation).await, reset) {

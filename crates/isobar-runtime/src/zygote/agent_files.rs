@@ -41,6 +41,10 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../../../../python/isobar_agent/callback.py"),
     ),
     (
+        "triggers.py",
+        include_str!("../../../../python/isobar_agent/triggers.py"),
+    ),
+    (
         "sample_dag.py",
         include_str!("../../../../python/isobar_agent/sample_dag.py"),
     ),

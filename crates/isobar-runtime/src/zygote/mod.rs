@@ -76,6 +76,8 @@ pub enum Target {
     Callback,
     /// The team's helper, which asks for questions and answers them.
     Helper,
+    /// Airflow's runner of triggers; its first frame is `StartTriggerer`.
+    Triggers,
 }
 
 impl Target {
@@ -85,6 +87,7 @@ impl Target {
             Self::Parse => "parse",
             Self::Callback => "callback",
             Self::Helper => "helper",
+            Self::Triggers => "triggers",
         }
     }
 }

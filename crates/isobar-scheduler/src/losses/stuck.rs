@@ -9,8 +9,8 @@ use isobar_wire::execution::TaskIdentity;
 use jiff::Timestamp;
 
 use super::{Loss, end_lost, identity, record, version_of};
-use crate::handing::log_path;
 use crate::setting::Setting;
+use isobar_wire::workload::log_path;
 
 /// What a task that is queued anew is recorded as, as in Airflow: the records are counted.
 const QUEUED_ANEW: &str = "stuck in queued reschedule";

@@ -7,6 +7,7 @@ mod files;
 mod held;
 mod lookup;
 mod references;
+mod watchers;
 
 use std::collections::BTreeSet;
 
@@ -61,6 +62,7 @@ pub struct ParsedDag {
     pub assets: Vec<AssetDefinition>,
     pub aliases: Vec<AliasDefinition>,
     pub references: Vec<AssetReference>,
+    pub watchers: Vec<WatcherDefinition>,
 }
 
 /// An asset that a Dag defines.
@@ -76,6 +78,21 @@ pub struct AssetDefinition {
     pub extra: Value,
     /// Who may produce and consume it, as the Dag says.
     pub access_control: Option<Value>,
+}
+
+/// What watches an asset of a Dag's schedule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WatcherDefinition {
+    /// The asset's name.
+    pub asset_name: String,
+    /// Its URI.
+    pub asset_uri: String,
+    /// The watcher's name.
+    pub name: String,
+    /// Import path of its trigger.
+    pub classpath: String,
+    /// The trigger's arguments, in Airflow's tagged encoding.
+    pub kwargs: Value,
 }
 
 /// An alias that a Dag names.
@@ -161,6 +178,8 @@ async fn announce(tx: &mut Tx, scope: TeamScope, stored: &StoredParses, now: Tim
         events::insert(tx, scope, EventKind::Dag, dag_id, &json!({"why": "parsed"}), now).await?;
     }
     if !all.is_empty() {
+        // What they watch may begin or end to be wanted.
+        tx.wake(Wake::Triggers(scope.team()));
         tx.wake(Wake::Definitions);
     }
     Ok(())

@@ -77,6 +77,7 @@ pub(super) async fn write(
 
     let ids = assets(tx, scope, &dags).await?;
     aliases(tx, scope, &dags).await?;
+    super::watchers::write(tx, scope, &dags, &ids).await?;
     names.extend(ids.keys().map(|(name, _)| name.clone()));
     activate(tx, scope, &names).await?;
     expressions(tx, scope, &dags, &ids).await
@@ -100,7 +101,7 @@ async fn forget(tx: &mut Tx, scope: TeamScope, dags: &[&DagId]) -> Result<BTreeS
     for chunk in dags.chunks(ROWS_A_STATEMENT) {
         let mut values = vals![scope.team()];
         let list = among(&mut values, chunk);
-        for table in ["dag_tag", "dag_owner_link"] {
+        for table in ["dag_tag", "dag_owner_link", "asset_watcher"] {
             let text = format!("DELETE FROM {table} WHERE team_no = $1 AND dag_id {list}");
             tx.run(&text, values.clone()).await?;
         }
@@ -115,7 +116,7 @@ async fn forget(tx: &mut Tx, scope: TeamScope, dags: &[&DagId]) -> Result<BTreeS
 }
 
 /// Ids of assets by name and URI.
-type AssetIds = HashMap<(String, String), i64>;
+pub(super) type AssetIds = HashMap<(String, String), i64>;
 
 async fn assets(tx: &mut Tx, scope: TeamScope, dags: &BTreeMap<&DagId, &ParsedDag>) -> Result<AssetIds, StoreError> {
     let mut wanted: BTreeMap<(&str, &str), &AssetDefinition> = BTreeMap::new();

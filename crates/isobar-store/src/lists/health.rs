@@ -15,6 +15,21 @@ pub struct SchedulerHealth {
     pub heartbeat: Option<Timestamp>,
 }
 
+/// The triggerers' pulse: the latest sign of life of one that has not ended, if there is one. Teams that wait for nothing
+/// have none.
+///
+/// # Errors
+/// The database failed.
+pub async fn of_triggerers(tx: &mut Tx) -> Result<Option<Timestamp>, StoreError> {
+    let row = tx
+        .row(
+            "SELECT max(heartbeat) AS latest FROM triggerer WHERE ended_at IS NULL",
+            vals![],
+        )
+        .await?;
+    Ok(row.map_or(Ok(None), |row| row.maybe_int("latest"))?.map(from_micros))
+}
+
 /// Reads the leases.
 ///
 /// # Errors

@@ -12,6 +12,7 @@ pub mod dag_warnings;
 pub mod dags;
 pub mod event_logs;
 pub mod health;
+pub mod hitl;
 pub mod import_errors;
 pub mod matching;
 pub mod ordering;

@@ -14,6 +14,7 @@ use super::ordering::{Kind, Ordering, Sortables, sortables};
 use super::select::Select;
 use super::versions::{self, VersionRow};
 use crate::db::{Row, vals};
+use crate::triggers::{self, ShownTrigger};
 use crate::{StoreError, Tx};
 
 /// A task instance, or one of its earlier tries.
@@ -77,8 +78,10 @@ pub struct InstanceRow {
     pub rendered_map_index: Option<String>,
     /// A person's note.
     pub note: Option<String>,
-    /// The trigger it waits for.
+    /// The number of the trigger it waits for.
     pub trigger_id: Option<i64>,
+    /// That trigger, and who runs it.
+    pub trigger: Option<ShownTrigger>,
     /// The run's logical date.
     pub logical_date: Option<Timestamp>,
     /// The run's `run_after`.
@@ -138,6 +141,7 @@ impl InstanceRow {
             rendered_map_index: row.maybe_text("rendered_map_index")?,
             note: row.maybe_text("note")?,
             trigger_id: row.maybe_int("trigger_id")?,
+            trigger: None,
             logical_date: row.maybe_time("logical_date")?,
             run_after: row.time("run_after")?,
             dag_display_name: row.text("dag_display_name")?,
@@ -329,7 +333,7 @@ pub async fn list(
     let mut select = Select::new(tx, scope, "t.team_no", COLUMNS, FROM);
     narrow(&mut select, filter);
     let mut slice = select.page(tx, order, page, InstanceRow::read).await?;
-    add_versions(tx, scope, &mut slice.rows).await?;
+    add_related(tx, scope, &mut slice.rows).await?;
     Ok(slice)
 }
 
@@ -348,7 +352,7 @@ pub async fn list_from(
     let mut select = Select::new(tx, scope, "t.team_no", COLUMNS, FROM);
     narrow(&mut select, filter);
     let mut page = select.cursor_page(tx, order, limit, cursor, InstanceRow::read).await?;
-    add_versions(tx, scope, &mut page.rows).await?;
+    add_related(tx, scope, &mut page.rows).await?;
     Ok(page)
 }
 
@@ -371,7 +375,7 @@ pub async fn of_task(
     select.equal("t.task_id", task_id);
     select.equal_if("t.map_index", map_index);
     let mut rows = read_all(&select.all(tx, " ORDER BY t.map_index").await?)?;
-    add_versions(tx, &read_scope, &mut rows).await?;
+    add_related(tx, &read_scope, &mut rows).await?;
     Ok(rows)
 }
 
@@ -389,7 +393,7 @@ pub async fn by_ids(tx: &mut Tx, scope: TeamScope, ids: &[TiId]) -> Result<Vec<I
     }
     let place: HashMap<TiId, usize> = ids.iter().enumerate().map(|(index, id)| (*id, index)).collect();
     rows.sort_by_key(|row| place.get(&row.id).copied());
-    add_versions(tx, &read_scope, &mut rows).await?;
+    add_related(tx, &read_scope, &mut rows).await?;
     Ok(rows)
 }
 
@@ -417,7 +421,7 @@ pub(crate) fn read_all(rows: &[Row]) -> Result<Vec<InstanceRow>, StoreError> {
     rows.iter().map(InstanceRow::read).collect()
 }
 
-pub(crate) async fn add_versions(tx: &mut Tx, scope: &ReadScope, rows: &mut [InstanceRow]) -> Result<(), StoreError> {
+pub(crate) async fn add_related(tx: &mut Tx, scope: &ReadScope, rows: &mut [InstanceRow]) -> Result<(), StoreError> {
     let mut ids: Vec<Uuid> = rows.iter().filter_map(|row| row.version_id).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -426,8 +430,23 @@ pub(crate) async fn add_versions(tx: &mut Tx, scope: &ReadScope, rows: &mut [Ins
         .into_iter()
         .map(|version| (version.id, version))
         .collect();
-    for row in rows {
+    for row in rows.iter_mut() {
         row.version = row.version_id.and_then(|id| known.get(&id).cloned());
+    }
+    add_triggers(tx, rows).await
+}
+
+async fn add_triggers(tx: &mut Tx, rows: &mut [InstanceRow]) -> Result<(), StoreError> {
+    let ids: Vec<(TeamId, i64)> = rows
+        .iter()
+        .filter_map(|row| Some((row.team, row.trigger_id?)))
+        .collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let known = triggers::shown(tx, &ids).await?;
+    for row in rows {
+        row.trigger = row.trigger_id.and_then(|id| known.get(&(row.team, id)).cloned());
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use isobar_auth::{ReadScope, TeamScope};
 use isobar_model::{DagId, MapIndex, RunId, TaskId};
 
 use super::select::Select;
-use super::task_instances::{InstanceRow, add_versions, read_all, try_columns};
+use super::task_instances::{InstanceRow, add_related, read_all, try_columns};
 use crate::{StoreError, Tx};
 
 macro_rules! from_run {
@@ -51,7 +51,7 @@ pub async fn list(
         }
         rows.extend(read_all(&select.all(tx, " ORDER BY t.try_number").await?)?);
     }
-    add_versions(tx, &scope, &mut rows).await?;
+    add_related(tx, &scope, &mut rows).await?;
     Ok(rows)
 }
 
@@ -81,7 +81,7 @@ pub async fn get(
         select.equal("t.try_number", try_number);
         if let Some(row) = select.one(tx).await? {
             let mut rows = [InstanceRow::read(&row)?];
-            add_versions(tx, &scope, &mut rows).await?;
+            add_related(tx, &scope, &mut rows).await?;
             let [row] = rows;
             return Ok(Some(row));
         }

@@ -5,6 +5,7 @@
 
 mod lost;
 mod plan;
+mod resumed;
 mod task;
 
 use isobar_auth::TeamScope;
@@ -16,6 +17,7 @@ pub use plan::{
     Dates, Decided, NewCallback, Placeholder, PlanOutcome, PlannedRun, QueueTask, QueuedTask, ReadyTask, RunUpdate,
     commit_plans,
 };
+pub use resumed::{Answered, Resume, WaitsFor, answered, ended_by_trigger, resumed, timed_out};
 pub use task::{
     Ended, EndedTask, StartedTask, TaskWrite, ended, fenced, heartbeat, set_rendered_map_index, skip_downstream,
     started,

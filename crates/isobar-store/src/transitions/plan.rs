@@ -14,6 +14,7 @@ use crate::counters::{Counter, next_ids};
 use crate::db::{vals, values_list};
 use crate::leases::{self, Lease};
 use crate::task_instances::{self, NewTaskInstance, among};
+use crate::triggers::{self, DeferredStart};
 use crate::{StoreError, Tx};
 
 /// Keys in one statement.
@@ -36,6 +37,8 @@ pub struct PlannedRun {
     pub decided: Vec<Decided>,
     /// Instances that become `scheduled`.
     pub ready: Vec<ReadyTask>,
+    /// Instances that become `deferred` without a worker, with the state planned from.
+    pub defer: Vec<(ReadyTask, DeferredStart)>,
     /// Instances that become `queued`, after those above.
     pub queue: Vec<QueueTask>,
     /// What becomes of the run itself.
@@ -56,6 +59,7 @@ impl PlannedRun {
             placeholders: Vec::new(),
             decided: Vec::new(),
             ready: Vec::new(),
+            defer: Vec::new(),
             queue: Vec::new(),
             run: None,
             callbacks: Vec::new(),
@@ -69,6 +73,7 @@ impl PlannedRun {
             && self.placeholders.is_empty()
             && self.decided.is_empty()
             && self.ready.is_empty()
+            && self.defer.is_empty()
             && self.queue.is_empty()
             && self.run.is_none()
             && self.callbacks.is_empty()
@@ -193,6 +198,7 @@ pub async fn commit_plans(
     order.sort_by(|a, b| (plans[*a].team, &plans[*a].key).cmp(&(plans[*b].team, &plans[*b].key)));
     let mut outcomes = vec![PlanOutcome::Conflict; plans.len()];
     let mut callbacks: BTreeMap<TeamId, Vec<&NewCallback>> = BTreeMap::new();
+    let mut deferred = Vec::new();
     for at in order {
         let plan = &plans[at];
         tx.mark().await?;
@@ -200,6 +206,7 @@ pub async fn commit_plans(
             Ok(Some((rev, queued))) => {
                 tx.keep_mark().await?;
                 callbacks.entry(plan.team).or_default().extend(&plan.callbacks);
+                deferred.extend(plan.defer.iter().map(|(_, start)| (plan, start)));
                 outcomes[at] = PlanOutcome::Committed { rev, queued };
             }
             Ok(None) => tx.back_to_mark().await?,
@@ -211,6 +218,17 @@ pub async fn commit_plans(
         }
     }
     // Counters of teams stay locked until the commit on PostgreSQL: last, and in order.
+    for (plan, start) in deferred {
+        triggers::give(
+            tx,
+            scope.team(plan.team),
+            &plan.key.dag_id,
+            &plan.key.run_id,
+            start,
+            now,
+        )
+        .await?;
+    }
     for (team, new) in callbacks {
         insert_callbacks(tx, scope.team(team), &new, now).await?;
     }
@@ -287,6 +305,11 @@ async fn write(
             return Ok(None);
         }
     }
+    for (task, start) in &plan.defer {
+        if !defer(tx, scope, &plan.key, task, start, now).await? {
+            return Ok(None);
+        }
+    }
     let Some(queued) = queue(tx, scope, plan, now).await? else {
         return Ok(None);
     };
@@ -337,6 +360,39 @@ async fn set(
         }
     }
     Ok(true)
+}
+
+/// Writes one instance as `deferred`; its trigger follows once all runs are written.
+async fn defer(
+    tx: &mut Tx,
+    scope: TeamScope,
+    run: &RunKey,
+    task: &ReadyTask,
+    start: &DeferredStart,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let touched = tx
+        .run(
+            "UPDATE task_instance SET state = 'deferred', start_date = $7, updated_at = $7, end_date = NULL, \
+             duration = NULL, try_number = try_number + $8, next_method = $9, next_kwargs = $10, trigger_timeout = $11 \
+             WHERE team_no = $1 AND dag_id = $2 AND run_id = $3 AND task_id = $4 AND map_index = $5 \
+             AND state IS NOT DISTINCT FROM $6",
+            vals![
+                scope.team(),
+                &run.dag_id,
+                &run.run_id,
+                &task.key.task_id,
+                task.key.map_index,
+                task.from,
+                now,
+                i32::from(task.next_try),
+                &start.next_method,
+                &start.next_kwargs,
+                start.timeout,
+            ],
+        )
+        .await?;
+    Ok(touched == 1)
 }
 
 async fn queue(

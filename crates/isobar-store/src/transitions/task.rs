@@ -6,15 +6,18 @@ use isobar_wire::execution::{TaskIdentity, TaskStart};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+use super::resumed::{Resume, go_on};
 use super::{AuditRow, OpenRun};
 use crate::db::{Row, vals};
 use crate::events::{ChangedChoice, ChangedInstance, ChangedLength};
+use crate::hitl::{self, HitlDetail};
 use crate::runs::Run;
 use crate::task_instances::{TaskInstance, archive_try, is_archived};
+use crate::triggers::{self, Trigger};
 use crate::{StoreError, Tx};
 
 /// How long after the terminal commit a token may still read (rule 22).
-const FINISHING: SignedDuration = SignedDuration::from_secs(30);
+pub(super) const FINISHING: SignedDuration = SignedDuration::from_secs(30);
 
 /// What became of a task's write.
 ///
@@ -224,8 +227,8 @@ pub enum Ended {
     },
     /// `deferred`.
     Deferred {
-        /// The trigger, from the team's own numbers.
-        trigger_id: Option<i64>,
+        /// What it waits for; gets its number with the write.
+        trigger: Trigger,
         /// The method that resumes.
         next_method: String,
         /// Its arguments.
@@ -301,6 +304,13 @@ pub async fn ended(
     if before.state != Some(TaskState::Running) {
         return Ok(TaskWrite::WrongState(Box::new(before)));
     }
+    // The person was faster than the task's parking: it goes on at once.
+    if matches!(end, Ended::AwaitingInput { .. })
+        && let Some(detail) = hitl::get(tx, scope, before.id).await?.filter(HitlDetail::is_answered)
+    {
+        let done = go_on(tx, open, before, end, &Resume::Event(detail.event(false)), now).await?;
+        return Ok(TaskWrite::Done(done));
+    }
     let done = write_end(tx, open, before, end, end_date, rendered_map_index, now).await?;
     Ok(TaskWrite::Done(done))
 }
@@ -321,12 +331,12 @@ pub(super) async fn write_end(
     };
     let (trigger_id, next_method, next_kwargs, timeout) = match end {
         Ended::Deferred {
-            trigger_id,
+            trigger,
             next_method,
             next_kwargs,
             timeout,
         } => (
-            *trigger_id,
+            Some(triggers::add(tx, scope, trigger, now).await?),
             Some(next_method.clone()),
             Some(next_kwargs.to_string()),
             *timeout,
@@ -457,6 +467,7 @@ pub(crate) fn changed(ti: &TaskInstance, reschedule_date: Option<Timestamp>, has
         end_date: ti.end_date.map(to_micros),
         retry_delay_override: ti.retry_delay_override,
         reschedule_date: reschedule_date.map(to_micros),
+        waits_until: ti.waits_until().map(to_micros),
         has_result,
     }
 }

@@ -12,3 +12,4 @@ mod plans;
 mod runs;
 mod task_writes;
 mod units;
+mod waiting;

@@ -50,6 +50,7 @@ fn daily() -> ParsedDag {
         assets: Vec::new(),
         aliases: Vec::new(),
         references: Vec::new(),
+        watchers: Vec::new(),
     }
 }
 
