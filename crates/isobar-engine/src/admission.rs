@@ -5,6 +5,7 @@
 
 mod event;
 mod lines;
+mod news;
 mod queue;
 mod resource;
 mod share;
@@ -18,6 +19,7 @@ pub use event::{
     Candidate, Command, DagKey, DagLimits, Event, ExecutorKey, ExecutorSlots, Holder, InstanceKey, PoolKey, PoolLimits,
     TeamShare, Waiting,
 };
+pub use news::News;
 use queue::{BucketNo, Buckets, Order};
 use resource::{Limit, ResourceKey, ResourceNo, Resources};
 use share::Teams;
@@ -74,6 +76,18 @@ impl Admission {
 
     /// Takes in one event and says who is admitted now.
     pub fn step(&mut self, event: Event, out: &mut Vec<Command>) {
+        self.step_all([event], out);
+    }
+
+    /// Takes in several events before it says who is admitted: what one of them frees is not given to whom another takes out.
+    pub fn step_all(&mut self, events: impl IntoIterator<Item = Event>, out: &mut Vec<Command>) {
+        for event in events {
+            self.take_in(event);
+        }
+        self.admit(out);
+    }
+
+    fn take_in(&mut self, event: Event) {
         match event {
             Event::Ready(candidates) => candidates.into_iter().for_each(|candidate| self.wait(candidate)),
             Event::Holding(holders) => {
@@ -108,7 +122,6 @@ impl Admission {
             Event::Dags(dags) => dags.into_iter().for_each(|limits| self.set_dag(limits)),
             Event::Parallelism(slots) => self.parallelism = slots,
         }
-        self.admit(out);
     }
 
     /// Slots in use in the whole organisation.

@@ -17,7 +17,6 @@ mod holder;
 mod load;
 mod losses;
 mod memory;
-mod news;
 mod pass;
 mod planning;
 mod requests;

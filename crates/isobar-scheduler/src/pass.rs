@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use isobar_engine::admission;
-use isobar_engine::admission::DagKey;
+use isobar_engine::admission::{DagKey, News};
 use isobar_engine::dagplan::{self, ActiveRun};
 use isobar_engine::planner::RunEnd;
 use isobar_model::TaskKey;
@@ -14,7 +14,6 @@ use isobar_wire::execution::TaskIdentity;
 use jiff::Timestamp;
 
 use crate::memory::{Memory, RunRef};
-use crate::news::News;
 use crate::setting::Setting;
 use crate::timers::Timed;
 

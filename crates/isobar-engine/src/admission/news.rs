@@ -1,12 +1,14 @@
-//! What one pass has to tell admission, told at its end and once per instance.
+//! What one pass of a scheduler has to tell admission, told at its end and once per instance.
 //!
 //! Told one by one and at once, admission would give away in the middle of a pass what later news of that pass take back: a run
 //! that is read again leaves and comes, and in between its slots look free. So only the last news of an instance count, and
-//! what takes slots is told before what frees them.
+//! nobody is admitted before all of it is told.
 
 use indexmap::IndexMap;
-use isobar_engine::admission::{Admission, Candidate, Command, Event, Holder, InstanceKey};
 use isobar_model::TaskState;
+
+use super::Admission;
+use super::event::{Candidate, Command, Event, Holder, InstanceKey};
 
 /// The last that is known of an instance.
 #[derive(Debug)]
@@ -19,19 +21,19 @@ enum Last {
 
 /// What admission is to be told.
 #[derive(Debug, Default)]
-pub(crate) struct News {
+pub struct News {
     limits: Vec<Event>,
     instances: IndexMap<InstanceKey, Last>,
 }
 
 impl News {
     /// Pools, teams, executors, Dags: what there is to give.
-    pub(crate) fn limits(&mut self, event: Event) {
+    pub fn limits(&mut self, event: Event) {
         self.limits.push(event);
     }
 
     /// An instance waits for a slot.
-    pub(crate) fn ready(&mut self, candidate: Candidate) {
+    pub fn ready(&mut self, candidate: Candidate) {
         let key = candidate.key.clone();
         // Among those of one pass the later one waits behind.
         self.instances.shift_remove(&key);
@@ -39,23 +41,23 @@ impl News {
     }
 
     /// An instance holds slots, as its row says.
-    pub(crate) fn holding(&mut self, candidate: Candidate, state: TaskState) {
+    pub fn holding(&mut self, candidate: Candidate, state: TaskState) {
         self.instances
             .insert(candidate.key.clone(), Last::Holding(candidate, state));
     }
 
     /// An instance that admission knows is in another state now.
-    pub(crate) fn state(&mut self, key: InstanceKey, state: Option<TaskState>) {
+    pub fn state(&mut self, key: InstanceKey, state: Option<TaskState>) {
         self.instances.insert(key, Last::State(state));
     }
 
     /// An instance is gone.
-    pub(crate) fn removed(&mut self, key: InstanceKey) {
+    pub fn removed(&mut self, key: InstanceKey) {
         self.instances.insert(key, Last::Removed);
     }
 
     /// Tells all of it; answers whom admission let through, in its order.
-    pub(crate) fn tell(&mut self, admission: &mut Admission) -> Vec<Candidate> {
+    pub fn tell(&mut self, admission: &mut Admission) -> Vec<Candidate> {
         let (mut ready, mut holding, mut changed, mut removed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (key, last) in self.instances.drain(..) {
             match last {
@@ -65,22 +67,15 @@ impl News {
                 Last::Removed => removed.push(key),
             }
         }
+        let mut events = vec![Event::Holding(holding)];
+        events.append(&mut self.limits);
+        events.extend([
+            Event::Ready(ready),
+            Event::StateChanged(changed),
+            Event::Removed(removed),
+        ]);
         let mut commands = Vec::new();
-        if !holding.is_empty() {
-            admission.step(Event::Holding(holding), &mut commands);
-        }
-        for limits in self.limits.drain(..) {
-            admission.step(limits, &mut commands);
-        }
-        if !ready.is_empty() {
-            admission.step(Event::Ready(ready), &mut commands);
-        }
-        if !changed.is_empty() {
-            admission.step(Event::StateChanged(changed), &mut commands);
-        }
-        if !removed.is_empty() {
-            admission.step(Event::Removed(removed), &mut commands);
-        }
+        admission.step_all(events, &mut commands);
         commands.into_iter().flat_map(|Command::Queue(queued)| queued).collect()
     }
 }
