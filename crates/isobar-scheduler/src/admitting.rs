@@ -30,6 +30,11 @@ pub(crate) fn stays_known(state: TaskState) -> bool {
     )
 }
 
+/// Whether an instance in this state may take slots.
+pub(crate) fn holds(state: TaskState) -> bool {
+    stays_known(state) && state != TaskState::Scheduled
+}
+
 /// What admission is told of the configuration.
 pub(crate) fn standing(setting: &Setting) -> Vec<Event> {
     let shares = setting

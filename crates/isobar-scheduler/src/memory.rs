@@ -6,7 +6,7 @@ use std::sync::Arc;
 use isobar_engine::admission::{Admission, DagKey, ExecutorKey, InstanceKey};
 use isobar_engine::dagplan::{ActiveRun, DagPlan};
 use isobar_engine::planner::{Planner, RunFacts};
-use isobar_model::{RunKey, TaskKey, TeamId};
+use isobar_model::{RunKey, TaskKey, TaskState, TeamId};
 use isobar_store::loading::ScheduledDag;
 use isobar_store::runs::Run;
 use isobar_wire::execution::TaskIdentity;
@@ -133,6 +133,10 @@ pub(crate) struct Memory {
     pub stale: BTreeSet<RunRef>,
     /// Runs whose instances the last pass decided: what follows them is told when that is written.
     pub past_later: BTreeSet<RunRef>,
+    /// Runs whose end was written: the next pass tells the plans of their Dags.
+    pub over: Vec<(DagKey, ActiveRun)>,
+    /// Instances whose slots are free since the scheduler wrote their state: the next pass tells admission.
+    pub freed: Vec<(InstanceKey, Option<TaskState>)>,
     /// Runs that went on with another Dag version: what its tasks ask of the past is told when all runs have their instances.
     pub followed_version: BTreeSet<RunRef>,
     /// Teams whose cluster policies shape task instances.
@@ -152,6 +156,8 @@ impl Memory {
             waits: Timers::default(),
             stale: BTreeSet::new(),
             past_later: BTreeSet::new(),
+            over: Vec::new(),
+            freed: Vec::new(),
             followed_version: BTreeSet::new(),
             shaping: HashSet::new(),
         }

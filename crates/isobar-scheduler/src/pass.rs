@@ -6,7 +6,7 @@ use isobar_engine::admission;
 use isobar_engine::admission::{DagKey, News};
 use isobar_engine::dagplan::{self, ActiveRun};
 use isobar_engine::planner::RunEnd;
-use isobar_model::TaskKey;
+use isobar_model::{TaskKey, TaskState};
 use isobar_store::leases::Lease;
 use isobar_store::transitions::{PlanOutcome, PlannedRun, QueuedTask, commit_plans};
 use isobar_store::{Store, StoreError, Tx, events, loading};
@@ -34,6 +34,8 @@ pub(crate) struct Pass<'a> {
     pub past: BTreeSet<RunRef>,
     /// Failures that runs were told of, for `fail_fast`: told again if what follows could not be written.
     pub failed: BTreeMap<RunRef, Vec<TaskKey>>,
+    /// Instances that no longer hold slots once this pass is written.
+    pub freed: BTreeMap<RunRef, Vec<(TaskKey, Option<TaskState>)>>,
     /// Runs that end in this pass, whose Dag may have a callback.
     pub ended: Vec<(RunRef, RunEnd)>,
     /// Dags of which a run failed and that pause after too many.
@@ -66,6 +68,7 @@ pub(crate) async fn pass(
     let more = claimed.len() >= EVENTS_A_PASS as usize;
     let mut pass = Pass::new(memory, setting, &mut tx, now);
     pass.past = std::mem::take(&mut pass.memory.past_later);
+    pass.tell_what_was_written();
     for run in std::mem::take(&mut pass.memory.followed_version) {
         pass.tell_the_past(&run).await?;
     }
@@ -77,7 +80,12 @@ pub(crate) async fn pass(
     crate::handing::hand_out(memory, setting, queued);
     crate::handing::cancel(setting, cancels);
     Ok(PassDone {
-        more: more || !memory.stale.is_empty() || !memory.past_later.is_empty() || !memory.followed_version.is_empty(),
+        more: more
+            || !memory.stale.is_empty()
+            || !memory.past_later.is_empty()
+            || !memory.followed_version.is_empty()
+            || !memory.over.is_empty()
+            || !memory.freed.is_empty(),
     })
 }
 
@@ -96,6 +104,7 @@ impl<'a> Pass<'a> {
             admission: News::default(),
             past: BTreeSet::new(),
             failed: BTreeMap::new(),
+            freed: BTreeMap::new(),
             ended: Vec::new(),
             failed_dags: BTreeMap::new(),
             to_shape: BTreeSet::new(),
@@ -197,8 +206,29 @@ impl<'a> Pass<'a> {
         };
         live.row.rev = rev;
         live.row.last_decision = Some(self.now);
+        let freed = self.freed.remove(run).unwrap_or_default();
+        for (key, state) in freed {
+            let known = live.admitted.contains(&key);
+            if known && !state.is_some_and(crate::admitting::stays_known) {
+                live.admitted.remove(&key);
+            }
+            if known {
+                self.memory.freed.push((run.instance(key), state));
+            }
+        }
         if plan.run.as_ref().is_some_and(|update| update.state.is_finished()) {
+            self.memory.over.push((run.dag(), live.active()));
             self.memory.forget_run(run);
+        }
+    }
+
+    /// What the last pass wrote gives room: for other runs of a Dag, and for other tasks.
+    fn tell_what_was_written(&mut self) {
+        for (dag, run) in std::mem::take(&mut self.memory.over) {
+            self.run_over(dag, run);
+        }
+        for (key, state) in std::mem::take(&mut self.memory.freed) {
+            self.admission.state(key, state);
         }
     }
 

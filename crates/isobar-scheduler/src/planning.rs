@@ -101,7 +101,12 @@ impl Pass<'_> {
 
     /// Plans a decided state. Two decisions of one pass about one instance become one.
     fn decide(&mut self, run: &RunRef, key: TaskKey, from: Option<TaskState>, to: Option<TaskState>, dates: Dates) {
-        self.tell_admission(run, &key, to);
+        // What frees slots counts when it is written: the write may yet fail, and others must not have the slots by then.
+        if from.is_some_and(crate::admitting::holds) && !to.is_some_and(crate::admitting::holds) {
+            self.freed.entry(run.clone()).or_default().push((key.clone(), to));
+        } else {
+            self.tell_admission(run, &key, to);
+        }
         if to.is_some_and(TaskState::is_finished) && self.may_be_asked(run) {
             self.memory.past_later.insert(run.clone());
         }
@@ -134,15 +139,12 @@ impl Pass<'_> {
         };
         live.row.state = end.state;
         live.row.end_date = Some(now);
-        let active = live.active();
         let (team, seconds) = (run.team, live.row.start_date.map(|start| now.duration_since(start)));
         tracing::info!(%team, dag = %run.key.dag_id, run = %run.key.run_id, state = %end.state, why = ?end.why, took = ?seconds, "run ended");
         self.ended.push((run.clone(), end.clone()));
         if self.may_be_asked(run) {
             self.memory.past_later.insert(run.clone());
         }
-        let dag = run.dag();
-        self.run_over(dag, active);
     }
 
     /// The Dag's own callback, run by the team's dag-processor.

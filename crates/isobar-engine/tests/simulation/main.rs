@@ -126,7 +126,8 @@ impl World {
                 return self.store.broken.take();
             }
             let over = |store: &Store| store.runs.values().all(|row| row.state.is_finished());
-            if self.calm() && self.store.events.is_empty() && over(&self.store) {
+            let idle = |scheduler: &Scheduler| scheduler.is_idle(&self.store, self.now);
+            if self.calm() && self.scheduler.as_ref().is_some_and(idle) && over(&self.store) {
                 break;
             }
         }
@@ -552,7 +553,7 @@ fn meddle(store: &mut Store, dice: &mut Dice) {
 
 fn try_seeds(part: u64, of: u64) {
     let number = |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().unwrap());
-    let (first, count) = (number("ISOBAR_FIRST_SEED", 1), number("ISOBAR_SEEDS", 1000));
+    let (first, count) = (number("ISOBAR_FIRST_SEED", 1), number("ISOBAR_SEEDS", 1600));
     for seed in (first..first + count).filter(|seed| seed % of == part) {
         let mut world = World::new(seed);
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.live()));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use isobar_engine::admission::{Admission, News};
+use isobar_engine::admission::{Admission, InstanceKey, News};
 use isobar_engine::dagplan::{self, ActiveRun, DagPlan, DagSnapshot, RunIdPlan};
 use isobar_engine::planner::{
     Changes, Command, Event, MapLength, PastFacts, Planner, Preceding, RunFacts, RunSnapshot, initial_instances,
@@ -34,6 +34,9 @@ pub(crate) struct Scheduler {
     timers: BTreeSet<(Timestamp, Timed)>,
     stale: BTreeSet<RunRef>,
     past_later: BTreeSet<RunRef>,
+    /// What was written and gives room: told in the next pass.
+    over: Vec<RunRef>,
+    freed: Vec<(InstanceKey, Option<TaskState>)>,
 }
 
 /// One pass at work.
@@ -47,6 +50,7 @@ struct Pass<'a> {
     dag_commands: VecDeque<(usize, dagplan::Command)>,
     admission: News,
     failed: BTreeMap<RunRef, Vec<TaskKey>>,
+    freed: Vec<(RunRef, TaskKey, Option<TaskState>)>,
 }
 
 /// What a pass gave.
@@ -65,6 +69,8 @@ impl Scheduler {
             timers: BTreeSet::new(),
             stale: BTreeSet::new(),
             past_later: BTreeSet::new(),
+            over: Vec::new(),
+            freed: Vec::new(),
         };
         let claimed = std::mem::take(&mut store.events);
         let mut pass = Pass::new(&mut scheduler, org, store, now, until);
@@ -114,6 +120,13 @@ impl Scheduler {
         }
         dice.shuffle(&mut claimed);
         let mut pass = Pass::new(self, org, store, now, until);
+        for run in std::mem::take(&mut pass.of.over) {
+            let ended = active(&run, &pass.store.runs[&run]);
+            pass.step_dag(run.0, dagplan::Event::RunChanged(ended));
+        }
+        for (key, state) in std::mem::take(&mut pass.of.freed) {
+            pass.admission.state(key, state);
+        }
         for run in std::mem::take(&mut pass.of.past_later) {
             pass.tell_following(&run);
         }
@@ -126,14 +139,15 @@ impl Scheduler {
         pass.settle();
         interfere(pass.store, dice);
         let mut done = pass.finish();
-        done.again |= !store.events.is_empty() || !self.stale.is_empty() || !self.past_later.is_empty();
+        done.again |= !self.is_idle(store, now);
         done
     }
 
     /// Whether there is anything to do.
     pub(crate) fn is_idle(&self, store: &Store, now: Timestamp) -> bool {
         let due = self.next_timer().is_some_and(|at| at <= now);
-        store.events.is_empty() && self.stale.is_empty() && self.past_later.is_empty() && !due
+        let told = self.over.is_empty() && self.freed.is_empty() && self.past_later.is_empty();
+        store.events.is_empty() && self.stale.is_empty() && told && !due
     }
 
     /// When it wants to be woken.
@@ -160,6 +174,7 @@ impl<'a> Pass<'a> {
             dag_commands: VecDeque::new(),
             admission: News::default(),
             failed: BTreeMap::new(),
+            freed: Vec::new(),
         }
     }
 
@@ -291,14 +306,15 @@ impl<'a> Pass<'a> {
                 Command::Ready { key, .. } | Command::DeferAtOnce { key, .. } => {
                     self.offer(run, key, Some(TaskState::Scheduled))
                 }
-                Command::SetState { key, to, .. } => self.tell_admission(run, key, *to),
-                Command::FinishRun(end) => {
-                    let row = &self.store.runs[run];
-                    let ended = ActiveRun {
-                        state: end.state,
-                        ..active(run, row)
+                Command::SetState { key, from, to, .. } => {
+                    let holds = |state: &Option<TaskState>| {
+                        state.is_some_and(|state| stays_known(state) && state != TaskState::Scheduled)
                     };
-                    self.step_dag(run.0, dagplan::Event::RunChanged(ended));
+                    if holds(&from.0) && !holds(to) {
+                        self.freed.push((run.clone(), key.clone(), *to));
+                    } else {
+                        self.tell_admission(run, key, *to);
+                    }
                 }
                 _ => {}
             }
@@ -361,17 +377,7 @@ impl<'a> Pass<'a> {
 
     fn plan_run(&mut self, run: &RunRef, row: &Run) {
         for ti in row.tis.values() {
-            let known = matches!(
-                ti.inst.state,
-                Some(
-                    TaskState::Scheduled
-                        | TaskState::Queued
-                        | TaskState::Running
-                        | TaskState::Restarting
-                        | TaskState::Deferred
-                )
-            );
-            if known {
+            if ti.inst.state.is_some_and(stays_known) {
                 self.offer(run, &ti.inst.key, ti.inst.state);
             }
         }
@@ -510,7 +516,11 @@ impl<'a> Pass<'a> {
                 Some(some) => {
                     queued.extend(some);
                     let row = &self.store.runs[&run];
+                    for (_, key, state) in self.freed.iter().filter(|(of, ..)| *of == run) {
+                        self.of.freed.push((self.org.instance(run.0, &run.1, key), *state));
+                    }
                     if row.state.is_finished() {
+                        self.of.over.push(run.clone());
                         self.of.live.remove(&run);
                     } else if let Some(live) = self.of.live.get_mut(&run) {
                         live.rev = row.rev;
@@ -546,4 +556,10 @@ fn active(run: &RunRef, row: &Run) -> ActiveRun {
         backfill: None,
         last_scheduling_decision: row.last_decision,
     }
+}
+
+/// Admission goes on knowing it.
+fn stays_known(state: TaskState) -> bool {
+    use TaskState::{Deferred, Queued, Restarting, Running, Scheduled};
+    matches!(state, Scheduled | Queued | Running | Restarting | Deferred)
 }
