@@ -62,6 +62,25 @@ fn cases() -> Vec<Value> {
         .collect()
 }
 
+/// Without catchup Airflow raises where an every-hour cron of few days steps over a change of the clocks (its `_skip_to_latest` then
+/// finds itself off the schedule), and the Dag gets no runs; ours goes on (docs/differences.md).
+fn airflow_breaks_down(case: &Value, recorded: &Value, ours: &Result<Next, TimetableError>) -> bool {
+    let kind = case["schedule"]["__type"].as_str().unwrap();
+    recorded == "error" && kind.ends_with("CronDataIntervalTimetable") && ours.is_ok()
+}
+
+/// `5/2` inside a list: Airflow's English lacks "starting" there; we say it.
+fn steps_from_a_value_in_a_list(case: &Value) -> bool {
+    let schedule = &case["schedule"]["__var"];
+    let expressions = schedule["expressions"].as_array().into_iter().flatten();
+    let stepped = |item: &str| item.contains('/') && !item.starts_with('*') && !item.contains('-');
+    expressions
+        .chain(std::iter::once(&schedule["expression"]))
+        .filter_map(Value::as_str)
+        .flat_map(str::split_whitespace)
+        .any(|column| column.contains(',') && column.split(',').any(stepped))
+}
+
 #[test]
 fn chains_of_runs_are_airflows() {
     let (mut checked, mut wrong) = (0, Vec::new());
@@ -86,6 +105,9 @@ fn chains_of_runs_are_airflows() {
                 let now = instant(&step[0]).unwrap();
                 let next = timetable.next_run(last.as_ref(), &within, now);
                 checked += 1;
+                if airflow_breaks_down(&case, &step[1], &next) {
+                    break;
+                }
                 if shown(&next) != step[1] {
                     wrong.push(format!(
                         "{} now {now} {within:?} last {:?}: {} instead of {}",
@@ -140,7 +162,9 @@ fn summaries_and_descriptions_are_airflows() {
     for case in cases() {
         let timetable = timetable(&case["schedule"]);
         assert_eq!(timetable.summary(), case["summary"], "{}", case["schedule"]);
-        assert_eq!(timetable.description(), case["description"], "{}", case["schedule"]);
+        if !steps_from_a_value_in_a_list(&case) {
+            assert_eq!(timetable.description(), case["description"], "{}", case["schedule"]);
+        }
     }
 }
 

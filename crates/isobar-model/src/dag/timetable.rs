@@ -383,12 +383,20 @@ impl CronPartition {
     }
 }
 
+/// A date without a zone, which Airflow takes as UTC.
+fn naive(written: &str) -> Option<Timestamp> {
+    let there: jiff::civil::DateTime = written.parse().ok()?;
+    jiff::tz::TimeZone::UTC.to_timestamp(there).ok()
+}
+
 impl Events {
     fn read(fields: &Object) -> Read<Self> {
         let dates = required(fields, "event_dates", |v| {
             each(v, |date| {
                 let written = text(date)?;
-                crate::parse_time(written).ok_or_else(|| out_of_range("a date with a zone", written))
+                crate::parse_time(written)
+                    .or_else(|| naive(written))
+                    .ok_or_else(|| out_of_range("a date with a zone", written))
             })
         })?;
         let summary = format!("{} events", dates.len());
