@@ -39,7 +39,9 @@ impl Pass<'_> {
                 Command::SetState { key, from, to, why } => {
                     tracing::debug!(run = %run.key.run_id, task = %key.task_id, ?to, ?why, "decided");
                     let dates = match why {
-                        WhyState::MappedOverNothing | WhyState::MapLengthUnknown => Dates::Kept,
+                        WhyState::MappedOverNothing | WhyState::MapLengthUnknown | WhyState::RunTimedOut => Dates::Kept,
+                        // Running tasks that a failure elsewhere stops.
+                        WhyState::FailFast { .. } if to == Some(TaskState::Failed) => Dates::Kept,
                         _ => Dates::WhereMissing,
                     };
                     self.decide(run, key, from.0, to, dates);

@@ -109,7 +109,7 @@ pub enum Dates {
     WhereMissing,
     /// A trivial task that succeeds at once counts a try: start and end are now, the duration 0.
     AtOnce,
-    /// They stay as they are: a mapped task without a length never began, as in Airflow.
+    /// They stay as they are, as in Airflow: a mapped task without a length, and what a run that took too long leaves undone.
     Kept,
 }
 
