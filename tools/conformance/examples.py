@@ -111,7 +111,10 @@ def run_all(rest: Rest, arguments, golden: dict | None) -> dict:
 
 def merge(old: dict, new: dict) -> dict:
     """The old outcome with what was run anew replaced."""
-    dags = {dag: new["dags"][dag] if "runs" in new["dags"][dag] else old["dags"].get(dag, new["dags"][dag]) for dag in new["dags"]}
+    dags = dict(old["dags"])
+    for dag, entry in new["dags"].items():
+        if "runs" in entry or dag not in dags:
+            dags[dag] = entry
     return {**new, "dags": dags, "families": {**old["families"], **new["families"]}, "clock": old["clock"]}
 
 

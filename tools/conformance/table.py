@@ -35,7 +35,7 @@ def write(golden: dict, result: dict | None) -> None:
     for dag, entry in sorted(golden["dags"].items(), key=lambda item: (where(item[1]), item[0])):
         runs = entry.get("runs", [])
         states = collections.Counter(run["state"] for run in runs)
-        instances = collections.Counter(fact["state"] for run in runs for fact in run["tasks"].values())
+        instances = collections.Counter(fact["state"] for run in runs for fact in run.get("tasks", {}).values())
         verdict = judge(dag, entry, result, differences[dag])
         counts[verdict.split(":")[0]] += 1
         rows.append(f"| `{dag}` | {where(entry)} | {listed(states)} | {listed(instances)} | {verdict} |")
