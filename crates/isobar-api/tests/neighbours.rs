@@ -62,7 +62,29 @@ fn dag_routes() -> Vec<(Method, &'static str, Option<Value>)> {
             "/dags/{dag}/dagRuns/r1/taskInstances/a/-1/hitlDetails",
             Some(json!({"chosen_options": ["x"]})),
         ),
-        (get, "/dags/{dag}/assets/queuedEvents", None),
+        (get.clone(), "/dags/{dag}/assets/queuedEvents", None),
+        (get.clone(), "/dags/{dag}/dagRuns/r1/taskInstances/a/state-store", None),
+        (get, "/dags/{dag}/dagRuns/r1/taskInstances/a/state-store/k", None),
+        (
+            Method::PUT,
+            "/dags/{dag}/dagRuns/r1/taskInstances/a/state-store/k",
+            Some(json!({"value": 1})),
+        ),
+        (
+            patch.clone(),
+            "/dags/{dag}/dagRuns/r1/taskInstances/a/state-store/k",
+            Some(json!({"value": 1})),
+        ),
+        (
+            delete.clone(),
+            "/dags/{dag}/dagRuns/r1/taskInstances/a/state-store/k",
+            None,
+        ),
+        (
+            delete.clone(),
+            "/dags/{dag}/dagRuns/r1/taskInstances/a/state-store?all_map_indices=true",
+            None,
+        ),
         (patch.clone(), "/dags/{dag}", Some(json!({"is_paused": true}))),
         (post.clone(), "/dags/{dag}/favorite", Some(json!({}))),
         (post.clone(), "/dags/{dag}/unfavorite", Some(json!({}))),
@@ -134,7 +156,7 @@ fn dag_routes() -> Vec<(Method, &'static str, Option<Value>)> {
 }
 
 /// Every route that speaks of no Dag by name.
-const OTHER_ROUTES: [&str; 21] = [
+const OTHER_ROUTES: [&str; 23] = [
     "/dags",
     "/dags/~/dagRuns",
     "/dags/~/dagRuns/~/taskInstances",
@@ -151,6 +173,8 @@ const OTHER_ROUTES: [&str; 21] = [
     "/pools/default_pool",
     "/assets",
     "/assets/1",
+    "/assets/1/state-store",
+    "/assets/1/state-store/k",
     "/assets/aliases",
     "/assets/events",
     "/importErrors",

@@ -10,5 +10,6 @@ pub mod assets;
 pub mod cron;
 pub mod dagplan;
 pub mod graph;
+pub mod partition;
 pub mod planner;
 pub mod timetable;

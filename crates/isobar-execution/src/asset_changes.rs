@@ -75,40 +75,55 @@ impl Execution {
     }
 }
 
-/// Name and URI of the active assets that the outlets name. One that is inactive has no event, as in Airflow.
+/// Name and URI of the active assets that the outlets name. One that is inactive has no event, as in Airflow; one that is named
+/// in several ways has one for each.
 async fn direct_outlets(
     tx: &mut Tx,
     scope: isobar_auth::TeamScope,
     outlets: &Outlets,
-) -> Result<BTreeSet<(String, String)>, StoreError> {
-    let mut found = BTreeSet::new();
+) -> Result<Vec<(String, String)>, StoreError> {
+    let (mut seen, mut found) = (BTreeSet::new(), Vec::new());
     for outlet in &outlets.task_outlets {
-        let (name, uri) = (outlet["name"].as_str(), outlet["uri"].as_str());
-        let named = match (outlet["type"].as_str(), name, uri) {
-            (Some("Asset"), Some(name), Some(uri)) => Named::Both(name, uri),
-            (Some("AssetNameRef"), Some(name), _) => Named::Name(name),
-            (Some("AssetUriRef"), _, Some(uri)) => Named::Uri(uri),
+        let some = |key: &str| outlet[key].as_str().filter(|text| !text.is_empty());
+        let (name, uri) = (some("name"), some("uri"));
+        let (kind, named) = match (outlet["type"].as_str(), name, uri) {
+            (Some("Asset"), Some(name), Some(uri)) => (0, Named::Both(name, uri)),
+            (Some("AssetNameRef"), Some(name), _) => (1, Named::Name(name)),
+            (Some("AssetUriRef"), _, Some(uri)) => (2, Named::Uri(uri)),
             _ => continue,
         };
-        for asset in assets::find(tx, scope, named).await? {
-            if asset.active {
-                found.insert((asset.name, asset.uri));
-            }
+        let (name, uri) = match named {
+            Named::Both(name, uri) => (name, uri),
+            Named::Name(name) | Named::Alias(name) => (name, ""),
+            Named::Uri(uri) => ("", uri),
+        };
+        if !seen.insert((kind, name, uri)) {
+            continue;
         }
+        let assets = assets::find(tx, scope, named).await?;
+        let active = assets.into_iter().filter(|asset| asset.active);
+        found.extend(active.map(|asset| (kind, asset.name, asset.uri)));
     }
-    Ok(found)
+    // Assets first, then references by name, then those by URI.
+    found.sort_by_key(|(kind, _, _)| *kind);
+    Ok(found.into_iter().map(|(_, name, uri)| (name, uri)).collect())
 }
 
 /// One change for each event that the task emitted for an asset, or a plain one where it emitted none.
 fn direct_changes(name: &str, uri: &str, outlets: &Outlets, run: &Run) -> Vec<Change> {
-    let change = |extra: Value, key: Option<&str>| Change {
-        name: name.to_owned(),
-        uri: uri.to_owned(),
-        asset_extra: json!({}),
-        extra,
-        aliases: BTreeSet::new(),
-        partition_key: key.map(str::to_owned).or_else(|| run.partition_key.clone()),
-        consumer_teams: None,
+    let change = |extra: Value, key: Option<&str>| {
+        let key = key.map(str::to_owned).or_else(|| run.partition_key.clone());
+        Change {
+            name: name.to_owned(),
+            uri: uri.to_owned(),
+            asset_extra: json!({}),
+            extra,
+            aliases: BTreeSet::new(),
+            // The run's date is that of the run's partition, not of another one that the task chose.
+            partition_date: run.partition_date.filter(|_| key == run.partition_key),
+            partition_key: key,
+            consumer_teams: None,
+        }
     };
     let emitted: Vec<Change> = outlets
         .outlet_events
@@ -160,6 +175,7 @@ fn alias_changes(outlets: &Outlets, run: &Run) -> Vec<Change> {
                 extra,
                 aliases: BTreeSet::new(),
                 partition_key: run.partition_key.clone(),
+                partition_date: run.partition_date,
                 consumer_teams: None,
             })
             .aliases

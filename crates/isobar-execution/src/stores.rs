@@ -3,6 +3,7 @@
 use isobar_auth::TeamScope;
 use isobar_model::AirflowTime;
 use isobar_store::assets::{self, Named};
+use isobar_store::stores::Writer;
 use isobar_store::{Tx, stores};
 use isobar_wire::execution::{Answer, AssetRef, Caller, Refusal};
 use jiff::Timestamp;
@@ -95,7 +96,16 @@ impl Execution {
         let mut tx = self.store.begin().await.map_err(broken)?;
         may_write(&mut tx, scope, caller).await?;
         let id = asset_id(&mut tx, scope, asset).await?;
-        stores::set_asset_value(&mut tx, scope, id, key, value, Timestamp::now())
+        let writer = match task_of(caller) {
+            Ok(task) => Writer::Task {
+                dag_id: &task.dag_id,
+                run_id: &task.run_id,
+                task_id: &task.task_id,
+                map_index: task.map_index,
+            },
+            Err(_) => Writer::Watcher,
+        };
+        stores::set_asset_value(&mut tx, scope, id, key, value, writer, Timestamp::now())
             .await
             .map_err(broken)?;
         tx.commit().await.map_err(broken)?;

@@ -170,6 +170,7 @@ impl Execution {
                 extra: json!({"from_trigger": true, "payload": payload}),
                 aliases: BTreeSet::new(),
                 partition_key: None,
+                partition_date: None,
                 consumer_teams: None,
             })
             .collect();

@@ -4,36 +4,41 @@ use std::collections::{HashMap, HashSet};
 
 use isobar_engine::assets::{AssetKey, Queued, ready};
 use isobar_engine::dagplan::AssetTrigger;
-use isobar_model::dag::{AssetExpr, AssetLeaf};
-use isobar_store::loading::QueuedAssetEvent;
+use isobar_model::dag::AssetExpr;
+use isobar_store::loading::QueuedAsset;
 
-/// The trigger that the queued events give, none where they are not enough.
+/// The trigger that the queued assets give, none where they are not enough.
 pub(crate) fn trigger(
     condition: &AssetExpr,
-    queued: &[QueuedAssetEvent],
+    queued: &[QueuedAsset],
     aliases: &HashMap<String, Vec<(String, String)>>,
 ) -> Option<AssetTrigger> {
-    let triggered_at = queued.iter().map(|event| event.created_at).max()?;
-    let mut assets: HashSet<AssetKey> = queued.iter().map(|event| key(&event.name, &event.uri)).collect();
-    // Across teams assets are joined by URI alone: the condition knows the consumer's own name for it (rule 19).
-    for leaf in condition.leaves() {
-        if let AssetLeaf::Asset(asset) = leaf
-            && queued.iter().any(|event| event.uri == asset.uri)
-        {
-            assets.insert(key(&asset.name, &asset.uri));
-        }
-    }
-    let of_alias = aliases
+    let triggered_at = queued.iter().map(|asset| asset.created_at).max()?;
+    let keys = |active: bool| {
+        let some = queued.iter().filter(move |asset| asset.active || !active);
+        some.map(|asset| key(&asset.name, &asset.uri))
+    };
+    let active: HashSet<AssetKey> = keys(true).collect();
+    let queued = Queued {
+        assets: keys(false).collect(),
+        inactive: keys(false).filter(|key| !active.contains(key)).collect(),
+        of_alias: of_alias(aliases),
+    };
+    ready(condition, &queued).then_some(AssetTrigger { triggered_at })
+}
+
+/// What aliases stand for, by name.
+pub(crate) fn of_alias(aliases: &HashMap<String, Vec<(String, String)>>) -> HashMap<String, Vec<AssetKey>> {
+    aliases
         .iter()
         .map(|(alias, stands_for)| {
             let keys = stands_for.iter().map(|(name, uri)| key(name, uri)).collect();
             (alias.clone(), keys)
         })
-        .collect();
-    ready(condition, &Queued { assets, of_alias }).then_some(AssetTrigger { triggered_at })
+        .collect()
 }
 
-fn key(name: &str, uri: &str) -> AssetKey {
+pub(crate) fn key(name: &str, uri: &str) -> AssetKey {
     AssetKey {
         name: name.to_owned(),
         uri: uri.to_owned(),

@@ -5,7 +5,7 @@ use isobar_engine::dagplan::{
     ActiveRun, AssetTrigger, Command, DagFacts, DagPlan, DagSnapshot, Event, NewRun, NextFields, NextRun, RunIdPlan,
 };
 use isobar_engine::planner::initial_instances;
-use isobar_model::{RunId, RunState};
+use isobar_model::{RunId, RunKey, RunState};
 use isobar_store::loading::{self, NextColumns, RunContents};
 use isobar_store::runs::{self, Run};
 use isobar_store::transitions::RunUpdate;
@@ -82,7 +82,8 @@ impl Pass<'_> {
         dag.plan = Some(DagPlan::load(snapshot, now, &mut commands));
         self.dag_commands
             .extend(commands.into_iter().map(|command| (key.clone(), command)));
-        self.show_schedule_problem(key).await
+        self.show_schedule_problem(key).await?;
+        self.plan_partitions(key).await
     }
 
     fn is_partitioned(&self, key: &DagKey) -> bool {
@@ -149,7 +150,7 @@ impl Pass<'_> {
         if reschedule {
             self.show_schedule_problem(key).await?;
         }
-        Ok(())
+        self.plan_partitions(key).await
     }
 
     /// A run of the Dag ended. Where the Dag pauses after so many failures, its plan hears of a failed run only after it has
@@ -224,7 +225,7 @@ impl Pass<'_> {
     pub(crate) async fn carry_out_for_dag(&mut self, key: &DagKey, command: Command) -> Result<(), StoreError> {
         let scope = self.setting.org.team(key.team);
         match command {
-            Command::CreateRun(new) => self.create_run(key, new).await,
+            Command::CreateRun(new) => self.create_run(key, new).await.map(drop),
             Command::SetNext(fields) => {
                 let next = fields.next.as_ref();
                 let columns = NextColumns {
@@ -261,10 +262,11 @@ impl Pass<'_> {
         }
     }
 
-    async fn create_run(&mut self, key: &DagKey, new: NewRun) -> Result<(), StoreError> {
+    /// Makes a run with its task instances; none where there is no version to make it of, or another run of its date.
+    pub(crate) async fn create_run(&mut self, key: &DagKey, new: NewRun) -> Result<Option<RunKey>, StoreError> {
         let scope = self.setting.org.team(key.team);
         let Some(version) = self.memory.dags.get(key).and_then(|dag| dag.version.clone()) else {
-            return Ok(());
+            return Ok(None);
         };
         let run_id = match &new.run_id {
             RunIdPlan::Exact(run_id) => run_id.clone(),
@@ -284,12 +286,13 @@ impl Pass<'_> {
             Ok(row) => row,
             Err(StoreError::Exists { .. }) => {
                 self.step_dag(key, Event::AlreadyThere(new.info));
-                return Ok(());
+                return Ok(None);
             }
             Err(error) => return Err(error),
         };
         if let Some(until) = new.consume_assets_until {
-            loading::consume_assets(self.tx, scope, &row.key(), until).await?;
+            let catchup = version.within.catchup;
+            loading::consume_assets(self.tx, scope, &self.setting.org, &row.key(), until, catchup).await?;
         }
         let instances: Vec<_> = initial_instances(&version.graph, row.run_type, row.logical_date)
             .iter()
@@ -310,9 +313,10 @@ impl Pass<'_> {
             shapes: crate::shapes::Shapes::default(),
         };
         let active = live.active();
+        let made = run.key.clone();
         self.memory.runs.insert(run, live);
         self.step_dag(key, Event::RunChanged(active));
-        Ok(())
+        Ok(Some(made))
     }
 
     async fn start_run(&mut self, key: &DagKey, run_id: &RunId) -> Result<(), StoreError> {

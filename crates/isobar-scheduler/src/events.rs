@@ -1,6 +1,6 @@
 //! Taking in events: rows that others changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use isobar_engine::admission::DagKey;
 use isobar_engine::planner::{Changes, Event, Instance, MapLength, SkipChoice};
@@ -19,6 +19,7 @@ impl Pass<'_> {
     pub(crate) async fn take_events(&mut self, claimed: Vec<StoredEvent>) -> Result<(), StoreError> {
         self.note_failures(&claimed);
         let mut of_runs: BTreeMap<RunRef, Vec<StoredEvent>> = BTreeMap::new();
+        let mut dags = BTreeSet::new();
         for event in claimed {
             match event.kind {
                 EventKind::Run => of_runs.entry(run_of(&event)).or_default().push(event),
@@ -28,7 +29,10 @@ impl Pass<'_> {
                         dag_id: event.dag_id,
                     };
                     let moved = event.body.get("why").and_then(Value::as_str) == Some("moved");
-                    self.load_dag_again(&dag, moved).await?;
+                    // Once: what another event of it tells was read with the first.
+                    if dags.insert((dag.clone(), moved)) {
+                        self.load_dag_again(&dag, moved).await?;
+                    }
                 }
                 EventKind::Pool => {
                     let name = event.body.get("name").and_then(Value::as_str).unwrap_or_default();

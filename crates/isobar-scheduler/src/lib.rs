@@ -17,6 +17,7 @@ mod holder;
 mod load;
 mod losses;
 mod memory;
+mod partitions;
 mod pass;
 mod planning;
 mod requests;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use isobar_engine::dagplan::{Restriction, Schedule};
 use isobar_engine::graph::{RunGraph, SharedGraph};
+use isobar_engine::partition::PartitionedAssets;
 use isobar_engine::planner::NewInstance;
 use isobar_engine::timetable::{self, Timetable};
 use isobar_model::dag::{self, AssetExpr, AssetLeaf, SerializedDag};
@@ -29,7 +30,9 @@ pub(crate) struct Version {
     /// Tells two schedules apart.
     pub schedule_print: String,
     pub allowed_run_types: Option<Vec<RunType>>,
-    /// The asset condition, where the Dag has one.
+    /// Where the Dag listens to partitions of assets; an error where its mappers make no sense.
+    pub partitions: Option<Result<PartitionedAssets, String>>,
+    /// The asset condition, where the Dag has one and does not listen to partitions.
     pub condition: Option<AssetExpr>,
     /// Runs are known by partition keys.
     pub partitioned: bool,
@@ -77,8 +80,16 @@ impl Version {
             }
             _ => None,
         };
-        let aliases = condition
-            .iter()
+        let partitions = match &dag.timetable {
+            dag::Timetable::PartitionedAsset(model) => {
+                Some(PartitionedAssets::from_model(model).map_err(|error| error.to_string()))
+            }
+            _ => None,
+        };
+        let aliases = dag
+            .timetable
+            .asset_condition()
+            .into_iter()
             .flat_map(AssetExpr::leaves)
             .filter_map(|leaf| match leaf {
                 AssetLeaf::Alias(alias) => Some(alias.name.clone()),
@@ -102,6 +113,7 @@ impl Version {
                 .collect(),
             aliases: aliases.collect(),
             condition,
+            partitions,
             on_success: dag.callbacks.success,
             on_failure: dag.callbacks.failure,
             deadlines: dag.deadlines.clone(),

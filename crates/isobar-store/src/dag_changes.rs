@@ -63,7 +63,7 @@ pub enum Deleted {
 }
 
 /// Tables that hold what belongs to a Dag by its id.
-const OF_A_DAG: [&str; 21] = [
+const OF_A_DAG: [&str; 24] = [
     "task_reschedule",
     "hitl_detail",
     "xcom",
@@ -75,6 +75,9 @@ const OF_A_DAG: [&str; 21] = [
     "task_instance",
     "dag_run",
     "asset_queue",
+    "asset_partition_arrival",
+    "asset_partition_key",
+    "asset_partition_run",
     "asset_reference",
     "asset_watcher",
     "dag_tag",

@@ -295,3 +295,12 @@ pub async fn waiting_since(tx: &mut Tx, _scope: &OrgScope, before: Timestamp) ->
         .await?;
     row.map_or(Ok(0), |row| row.int("n"))
 }
+
+/// How many events no scheduler has acted on yet.
+///
+/// # Errors
+/// The database failed.
+pub async fn waiting(tx: &mut Tx, _scope: &OrgScope) -> Result<i64, StoreError> {
+    let row = tx.row("SELECT count(*) AS n FROM event", vals![]).await?;
+    row.map_or(Ok(0), |row| row.int("n"))
+}

@@ -6,7 +6,7 @@ mod past;
 
 use std::collections::HashMap;
 
-pub use asset_queue::{QueuedAssetEvent, alias_assets, asset_queue, consume_assets};
+pub use asset_queue::{QueuedAsset, alias_assets, asset_queue, consume_assets};
 use isobar_auth::{OrgScope, TeamScope};
 use isobar_model::{DagId, RunId, RunKey, RunState, TaskId, TeamId};
 use isobar_wire::wake::Wake;

@@ -173,8 +173,7 @@ pub async fn insert(tx: &mut Tx, scope: TeamScope, new: &NewRun, now: Timestamp)
         .row(
             "INSERT INTO dag_run (team_no, dag_id, run_id, id, rev, state, run_type, triggered_by, triggering_user, conf, \
              note, note_user, logical_date, interval_start, interval_end, run_after, queued_at, created_at, updated_at, \
-             bundle_version, created_version_id, partition_key, partition_date, backfill_id, \
-             requested_by_team) \
+             bundle_version, created_version_id, partition_key, partition_date, backfill_id, requested_by_team) \
              VALUES ($1, $2, $3, $4, 0, 'queued', $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15, $15, $16, $17, \
              $18, $19, $20, $21) ON CONFLICT DO NOTHING RETURNING *",
             vals![

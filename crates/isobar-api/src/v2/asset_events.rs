@@ -158,6 +158,7 @@ pub(super) async fn create(ask: Ask, body: Bytes) -> Answer {
         extra: asked.extra.clone(),
         aliases: BTreeSet::new(),
         partition_key: asked.partition_key.clone(),
+        partition_date: None,
         consumer_teams: asked.consumer_teams.clone(),
     };
     let now = Timestamp::now();

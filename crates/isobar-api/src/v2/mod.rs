@@ -4,6 +4,7 @@
 mod asset_events;
 mod asset_materialize;
 mod asset_queue;
+mod asset_store;
 mod assets;
 mod bulk;
 mod clear;
@@ -23,6 +24,7 @@ mod import_errors;
 mod logs;
 mod monitor;
 mod owners;
+mod partition_key;
 mod pools;
 mod pools_bulk;
 mod python_json;
@@ -35,10 +37,12 @@ mod runs;
 mod runs_bulk;
 mod selection;
 mod stored_dag;
+mod stored_value;
 mod task_instance_json;
 mod task_instance_patch;
 mod task_instances;
 mod task_instances_bulk;
+mod task_store;
 mod tasks;
 mod variables;
 mod variables_bulk;
@@ -68,6 +72,8 @@ pub(crate) fn routes() -> Router<AppState> {
         .merge(connections::routes())
         .merge(pools::routes())
         .merge(assets::routes())
+        .merge(asset_store::routes())
+        .merge(task_store::routes())
         .merge(import_errors::routes())
         .merge(dag_warnings::routes())
         .merge(event_logs::routes())

@@ -13,8 +13,8 @@ use serde_json::{Map, Value, json};
 
 use super::run_dates::{self, Dates, Given};
 use super::run_json::run;
-use super::stored_dag;
 use super::task_instance_json::python_text;
+use super::{partition_key, stored_dag};
 use crate::ApiError;
 use crate::errors::{Answer, ok};
 use crate::extract::{Ask, Fields, Target};
@@ -167,15 +167,8 @@ async fn checked(
     ask: &Ask,
 ) -> Result<NewRun, ApiError> {
     let bad = |text: String| Err(ApiError::bad_request(text));
-    if asked.partition_key.is_some() && !dag.timetable.takes_partition_keys() {
-        return bad(format!(
-            "Dag '{}' is not a partitioned Dag and does not accept a partition_key.",
-            target.written
-        ));
-    }
-    if asked.partition_key.as_ref().is_some_and(|key| key.trim().is_empty()) {
-        return bad("partition_key must not be empty or whitespace-only.".to_owned());
-    }
+    let named =
+        partition_key::date(dag, &target.written, asked.partition_key.as_deref()).map_err(ApiError::bad_request)?;
     let given = Given {
         run_id: asked.run_id.as_deref(),
         interval: asked.interval,
@@ -204,7 +197,7 @@ async fn checked(
         logical_date: asked.logical_date,
         interval,
         partition_key: asked.partition_key,
-        partition_date,
+        partition_date: partition_date.or(named),
         ..NewRun::new(dag.dag_id.clone(), RunId::from(run_id), kind, asked.run_after)
     })
 }

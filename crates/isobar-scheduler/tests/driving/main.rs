@@ -4,6 +4,7 @@
 
 #[macro_use]
 mod ground;
+mod assets_agree;
 mod interventions;
 mod losses;
 mod paths;

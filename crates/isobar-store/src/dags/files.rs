@@ -7,7 +7,8 @@ use isobar_model::DagId;
 use isobar_wire::agent::KnownFile;
 use jiff::Timestamp;
 
-use super::{ParsedFile, StoredParses, announce, held, references};
+use super::{ParsedFile, StoredParses, announce, held};
+use crate::assets::{activate, warn_of_conflicts};
 use crate::counters::{Counter, next_ids};
 use crate::db::{vals, values_list};
 use crate::task_calls::among;
@@ -80,6 +81,9 @@ pub async fn files_gone(
         }
     }
     review_assets(tx, scope, &stored.stale).await?;
+    if !stored.stale.is_empty() {
+        warn_of_conflicts(tx, scope, now).await?;
+    }
     announce(tx, scope, &stored, now).await?;
     Ok(stored.stale)
 }
@@ -105,7 +109,11 @@ pub(super) async fn write(
     }
     note_import_errors(tx, scope, files, now).await?;
     note_warnings(tx, scope, files, now).await?;
-    review_assets(tx, scope, &stored.stale).await
+    review_assets(tx, scope, &stored.stale).await?;
+    if stored.new.is_empty() && stored.changed.is_empty() && stored.stale.is_empty() {
+        return Ok(());
+    }
+    warn_of_conflicts(tx, scope, now).await
 }
 
 fn pairs(first: usize, paths: &[(&str, &str)]) -> (String, Vec<crate::db::Val>) {
@@ -281,7 +289,10 @@ async fn note_warnings(tx: &mut Tx, scope: TeamScope, files: &[ParsedFile], now:
     for chunk in ids.chunks(ROWS_A_STATEMENT) {
         let mut values = vals![scope.team()];
         let list = among(&mut values, chunk);
-        let text = format!("DELETE FROM dag_warning WHERE team_no = $1 AND dag_id {list}");
+        // Conflicts of assets are looked at for all Dags together.
+        let text = format!(
+            "DELETE FROM dag_warning WHERE team_no = $1 AND warning_type <> 'asset conflict' AND dag_id {list}"
+        );
         tx.run(&text, values).await?;
     }
     let own: HashSet<&str> = ids.iter().map(|id| id.as_str()).collect();
@@ -321,5 +332,5 @@ async fn review_assets(tx: &mut Tx, scope: TeamScope, dags: &[DagId]) -> Result<
             names.insert(row.text("name")?);
         }
     }
-    references::activate(tx, scope, &names).await
+    activate(tx, scope, &names, Timestamp::now()).await
 }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{AssetDefinition, ParsedDag, ParsedFile, StoredParses};
+use crate::assets::activate;
 use crate::counters::{Counter, next_ids};
 use crate::db::{Val, vals, values_list};
 use crate::task_calls::among;
@@ -31,7 +32,8 @@ pub(super) async fn write(
         }
     }
     let changed: Vec<&DagId> = stored.changed.iter().collect();
-    let mut names = forget(tx, scope, &changed).await?;
+    let (mut names, since) = forget(tx, scope, &changed).await?;
+    let now = Timestamp::now();
 
     let tags = rows(&dags, |dag| {
         let distinct: BTreeSet<&String> = dag.tags.iter().collect();
@@ -54,6 +56,13 @@ pub(super) async fn write(
         }
         let list = |teams: &Option<Vec<String>>| teams.as_ref().map(|teams| json!(teams).to_string());
         let row = |found: &super::AssetReference| {
+            let mention = (
+                dag.dag_id.to_string(),
+                found.role.to_owned(),
+                found.kind.to_owned(),
+                found.name.clone(),
+                found.uri.clone(),
+            );
             vals![
                 scope.team(),
                 &dag.dag_id,
@@ -64,13 +73,14 @@ pub(super) async fn write(
                 &found.uri,
                 list(&found.producer_teams),
                 list(&found.consumer_teams),
+                since.get(&mention).copied().unwrap_or(now),
             ]
         };
         distinct.into_values().map(row).collect()
     });
     insert(
         tx,
-        "asset_reference (team_no, dag_id, task_id, role, kind, name, uri, producer_teams, consumer_teams)",
+        "asset_reference (team_no, dag_id, task_id, role, kind, name, uri, producer_teams, consumer_teams, created_at)",
         references,
     )
     .await?;
@@ -79,7 +89,7 @@ pub(super) async fn write(
     aliases(tx, scope, &dags).await?;
     super::watchers::write(tx, scope, &dags, &ids).await?;
     names.extend(ids.keys().map(|(name, _)| name.clone()));
-    activate(tx, scope, &names).await?;
+    activate(tx, scope, &names, now).await?;
     expressions(tx, scope, &dags, &ids).await
 }
 
@@ -95,9 +105,12 @@ async fn insert(tx: &mut Tx, into: &str, rows: Vec<Vec<Val>>) -> Result<(), Stor
     Ok(())
 }
 
-/// Takes away what changed Dags named before; answers the names of assets that they named.
-async fn forget(tx: &mut Tx, scope: TeamScope, dags: &[&DagId]) -> Result<BTreeSet<String>, StoreError> {
-    let mut names = BTreeSet::new();
+/// Dag, role, kind, name and URI of a reference, and since when it stands.
+type Since = HashMap<(String, String, String, String, String), Timestamp>;
+
+/// Takes away what changed Dags named before; answers the names of assets that they named, and since when.
+async fn forget(tx: &mut Tx, scope: TeamScope, dags: &[&DagId]) -> Result<(BTreeSet<String>, Since), StoreError> {
+    let (mut names, mut since) = (BTreeSet::new(), Since::new());
     for chunk in dags.chunks(ROWS_A_STATEMENT) {
         let mut values = vals![scope.team()];
         let list = among(&mut values, chunk);
@@ -105,14 +118,22 @@ async fn forget(tx: &mut Tx, scope: TeamScope, dags: &[&DagId]) -> Result<BTreeS
             let text = format!("DELETE FROM {table} WHERE team_no = $1 AND dag_id {list}");
             tx.run(&text, values.clone()).await?;
         }
-        let text = format!("DELETE FROM asset_reference WHERE team_no = $1 AND dag_id {list} RETURNING kind, name");
+        let text = format!(
+            "DELETE FROM asset_reference WHERE team_no = $1 AND dag_id {list} \
+             RETURNING dag_id, role, kind, name, uri, created_at"
+        );
         for row in tx.rows(&text, values).await? {
-            if row.text("kind")? == "asset" {
-                names.insert(row.text("name")?);
+            let (kind, name) = (row.text("kind")?, row.text("name")?);
+            if kind == "asset" {
+                names.insert(name.clone());
             }
+            let mention = (row.text("dag_id")?, row.text("role")?, kind, name, row.text("uri")?);
+            let at = row.time("created_at")?;
+            let first = since.entry(mention).or_insert(at);
+            *first = at.min(*first);
         }
     }
-    Ok(names)
+    Ok((names, since))
 }
 
 /// Ids of assets by name and URI.
@@ -173,7 +194,7 @@ async fn assets(tx: &mut Tx, scope: TeamScope, dags: &BTreeMap<&DagId, &ParsedDa
             &asset.group,
             &asset.extra,
             asset.access_control.as_ref(),
-            true,
+            false,
             now,
             now
         ]);
@@ -196,9 +217,18 @@ async fn aliases(tx: &mut Tx, scope: TeamScope, dags: &BTreeMap<&DagId, &ParsedD
     for chunk in names.chunks(ROWS_A_STATEMENT) {
         let mut values = vals![scope.team()];
         let list = among(&mut values, chunk);
-        let text = format!("SELECT name FROM asset_alias WHERE team_no = $1 AND name {list}");
+        let text = format!("SELECT id, name, alias_group FROM asset_alias WHERE team_no = $1 AND name {list}");
         for row in tx.rows(&text, values).await? {
-            wanted.remove(row.text("name")?.as_str());
+            let Some(group) = wanted.remove(row.text("name")?.as_str()) else {
+                continue;
+            };
+            if row.text("alias_group")? != group {
+                tx.run(
+                    "UPDATE asset_alias SET alias_group = $1 WHERE team_no = $2 AND id = $3",
+                    vals![group, scope.team(), row.int("id")?],
+                )
+                .await?;
+            }
         }
     }
     if wanted.is_empty() {
@@ -213,25 +243,6 @@ async fn aliases(tx: &mut Tx, scope: TeamScope, dags: &BTreeMap<&DagId, &ParsedD
     insert(tx, "asset_alias (team_no, id, name, alias_group)", rows).await
 }
 
-/// An asset is active while a Dag that is not stale names it.
-pub(super) async fn activate(tx: &mut Tx, scope: TeamScope, names: &BTreeSet<String>) -> Result<(), StoreError> {
-    let names: Vec<&String> = names.iter().collect();
-    for chunk in names.chunks(ROWS_A_STATEMENT) {
-        let mut values = vals![scope.team()];
-        let list = among(&mut values, chunk);
-        tx.run(
-            &format!(
-                "UPDATE asset SET active = EXISTS (SELECT 1 FROM asset_reference r JOIN dag d ON d.team_no = r.team_no \
-                 AND d.dag_id = r.dag_id WHERE r.team_no = asset.team_no AND r.kind = 'asset' AND r.name = asset.name \
-                 AND r.uri = asset.uri AND d.is_stale = FALSE) WHERE team_no = $1 AND name {list}"
-            ),
-            values,
-        )
-        .await?;
-    }
-    Ok(())
-}
-
 /// The schedule's condition, with the ids of assets filled in as Airflow's REST API shows them.
 async fn expressions(
     tx: &mut Tx,
@@ -244,12 +255,22 @@ async fn expressions(
             fill_in(&mut expression, ids);
             expression.to_string()
         });
-        tx.run(
-            "UPDATE dag SET asset_expression = $1 WHERE team_no = $2 AND dag_id = $3 \
-             AND (asset_expression IS NOT NULL OR $1 IS NOT NULL)",
-            vals![expression, scope.team(), &dag.dag_id],
-        )
-        .await?;
+        let has_one = expression.is_some();
+        let touched = tx
+            .run(
+                "UPDATE dag SET asset_expression = $1 WHERE team_no = $2 AND dag_id = $3 \
+                 AND (asset_expression IS NOT NULL OR $1 IS NOT NULL)",
+                vals![expression, scope.team(), &dag.dag_id],
+            )
+            .await?;
+        if !has_one && touched > 0 {
+            // It depended on assets and does not any more: nothing waits for it.
+            tx.run(
+                "DELETE FROM asset_queue WHERE team_no = $1 AND dag_id = $2",
+                vals![scope.team(), &dag.dag_id],
+            )
+            .await?;
+        }
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ pub mod pools;
 pub mod runs;
 mod select;
 pub mod stats;
+pub mod stores;
 pub mod tags;
 pub mod task_instances;
 pub mod tries;

@@ -1,0 +1,29 @@
+//! Partitioned assets: from the partition of an asset event to the partitions of the Dags that listen, and when what has
+//! arrived for a partition is enough to make its run.
+//!
+//! The rules are those of Airflow 3.3's `PartitionedAssetTimetable`, and are compared with it case by case
+//! (`tests/partition_cases.rs`). [`mapper`] maps keys, [`temporal`] keys that are dates, [`window`] says of what a period
+//! consists, [`wait`] how much of it must have arrived, [`schedule`] puts these together for one Dag.
+
+mod format;
+pub mod mapper;
+mod moment;
+pub mod schedule;
+mod strptime;
+mod temporal;
+mod wait;
+mod window;
+
+pub use mapper::{Keys, Mapper, MapperError};
+pub use schedule::{Arrived, PartitionedAssets};
+
+/// The date that a key names which was written in a `strftime` format, in a zone; none where it does not.
+#[must_use]
+pub fn date_in_format(key: &str, format: &str, zone: &jiff::tz::TimeZone) -> Option<jiff::Timestamp> {
+    let read = strptime::strptime(key, format)?;
+    // Airflow cannot place what has a zone already.
+    if read.zone.is_some() {
+        return None;
+    }
+    moment::Moment::placed(read.civil, zone)?.instant()
+}
