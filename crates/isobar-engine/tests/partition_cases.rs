@@ -75,7 +75,10 @@ fn mappers_answer_what_airflows_answer() {
             compare("verdict", key, json!(enough), &item[4]);
         }
     }
-    assert!(checked > 5 * recorded.lines().count(), "only {checked} answers were compared");
+    assert!(
+        checked > 5 * recorded.lines().count(),
+        "only {checked} answers were compared"
+    );
     assert!(
         wrong.is_empty(),
         "{} of {checked} differ:\n{}",

@@ -67,7 +67,11 @@ async fn register(stage: &Stage, team: TeamId, name: &str, change: Change) -> i6
 /// A task of alpha that has this outlet succeeds.
 async fn produce(stage: &Stage, dag_id: &str, outlet: Value) {
     stage
-        .parse(ALPHA, &format!("{dag_id}.py"), vec![with_outlet(dag(dag_id, &["a"]), outlet)])
+        .parse(
+            ALPHA,
+            &format!("{dag_id}.py"),
+            vec![with_outlet(dag(dag_id, &["a"]), outlet)],
+        )
         .await;
     let run = stage.run(ALPHA, dag_id, "r").await;
     let caller = stage.start(ALPHA, &run, "a").await;
@@ -80,7 +84,13 @@ async fn produce(stage: &Stage, dag_id: &str, outlet: Value) {
     stage.call(&caller, end).await.unwrap();
 }
 
-async fn consumed(stage: &Stage, team: TeamId, dag_id: &str, run_id: &str, catchup: bool) -> BTreeSet<(String, String)> {
+async fn consumed(
+    stage: &Stage,
+    team: TeamId,
+    dag_id: &str,
+    run_id: &str,
+    catchup: bool,
+) -> BTreeSet<(String, String)> {
     let mut tx = stage.store.begin().await.unwrap();
     let at = Timestamp::now();
     let run = RunKey {
@@ -121,10 +131,24 @@ async fn an_event_crosses_where_both_sides_consent_however_it_was_made() {
         }
         let told = || async {
             let mut told = Vec::new();
-            for id in ["listed", "by_glob", "other_team", "unlisted", "by_reference", "by_alias"] {
+            for id in [
+                "listed",
+                "by_glob",
+                "other_team",
+                "unlisted",
+                "by_reference",
+                "by_alias",
+            ] {
                 if waits(&stage, BETA, id).await {
                     told.push(id);
-                    consumed(&stage, BETA, id, &format!("r{}", Timestamp::now().as_microsecond()), false).await;
+                    consumed(
+                        &stage,
+                        BETA,
+                        id,
+                        &format!("r{}", Timestamp::now().as_microsecond()),
+                        false,
+                    )
+                    .await;
                 }
             }
             told
@@ -151,7 +175,14 @@ async fn an_event_crosses_where_both_sides_consent_however_it_was_made() {
         let mut own = change(&["al"], Some(&[]));
         own.name = "mine".to_owned();
         register(&stage, BETA, "beta", own).await;
-        let all = ["listed", "by_glob", "other_team", "unlisted", "by_reference", "by_alias"];
+        let all = [
+            "listed",
+            "by_glob",
+            "other_team",
+            "unlisted",
+            "by_reference",
+            "by_alias",
+        ];
         assert_eq!(told().await, all);
     }
 }
@@ -160,7 +191,10 @@ async fn an_event_crosses_where_both_sides_consent_however_it_was_made() {
 async fn a_run_consumes_foreign_events_of_its_window_only_where_both_sides_consent() {
     for stage in stages().await {
         produce(&stage, "early", asset("thing", URI)).await;
-        for (id, on) in [("listed", accepting("mine", &["alpha"])), ("unlisted", asset("mine", URI))] {
+        for (id, on) in [
+            ("listed", accepting("mine", &["alpha"])),
+            ("unlisted", asset("mine", URI)),
+        ] {
             stage
                 .parse(BETA, &format!("{id}.py"), vec![scheduled_by(dag(id, &["a"]), on)])
                 .await;
@@ -174,7 +208,10 @@ async fn a_run_consumes_foreign_events_of_its_window_only_where_both_sides_conse
             dags.iter().map(|dag| ("alpha".to_owned(), (*dag).to_owned())).collect()
         };
         assert_eq!(consumed(&stage, BETA, "listed", "r1", false).await, from(&["open"]));
-        assert!(consumed(&stage, BETA, "listed", "r2", false).await.is_empty(), "once is enough");
+        assert!(
+            consumed(&stage, BETA, "listed", "r2", false).await.is_empty(),
+            "once is enough"
+        );
         assert!(consumed(&stage, BETA, "unlisted", "r1", true).await.is_empty());
         // With catchup a first run looks back to the beginning.
         stage
@@ -184,7 +221,10 @@ async fn a_run_consumes_foreign_events_of_its_window_only_where_both_sides_conse
                 vec![scheduled_by(dag("late", &["a"]), accepting("mine", &["*"]))],
             )
             .await;
-        assert_eq!(consumed(&stage, BETA, "late", "r1", true).await, from(&["early", "open"]));
+        assert_eq!(
+            consumed(&stage, BETA, "late", "r1", true).await,
+            from(&["early", "open"])
+        );
     }
 }
 
@@ -193,7 +233,9 @@ async fn the_state_of_a_foreign_asset_is_as_that_of_a_made_up_one() {
     for stage in stages().await {
         produce(&stage, "open", asset("thing", URI)).await;
         let mut tx = stage.store.begin().await.unwrap();
-        let found = assets::find(&mut tx, stage.scope(ALPHA), assets::Named::Uri(URI)).await.unwrap();
+        let found = assets::find(&mut tx, stage.scope(ALPHA), assets::Named::Uri(URI))
+            .await
+            .unwrap();
         let (id, at) = (found[0].id, Timestamp::now());
         stores::set_asset_value(&mut tx, stage.scope(ALPHA), id, "k", &json!(1), stores::Writer::Api, at)
             .await
@@ -211,7 +253,10 @@ async fn the_state_of_a_foreign_asset_is_as_that_of_a_made_up_one() {
         };
         for make in [&read as &dyn Fn(AssetRef) -> Operation, &write] {
             let foreign = stage.call(&spy, make(AssetRef::Uri(URI.to_owned()))).await.unwrap_err();
-            let made_up = stage.call(&spy, make(AssetRef::Uri("s3://nothing".to_owned()))).await.unwrap_err();
+            let made_up = stage
+                .call(&spy, make(AssetRef::Uri("s3://nothing".to_owned())))
+                .await
+                .unwrap_err();
             assert_eq!(foreign.status, 404);
             let plain = |refusal: &isobar_wire::execution::Refusal| {
                 refusal.detail.to_string().replace(URI, "").replace("s3://nothing", "")
@@ -219,14 +264,18 @@ async fn the_state_of_a_foreign_asset_is_as_that_of_a_made_up_one() {
             assert_eq!(plain(&foreign), plain(&made_up));
         }
         let mut tx = stage.store.read().await.unwrap();
-        let kept = stores::get_asset_value(&mut tx, stage.scope(ALPHA), id, "k").await.unwrap();
+        let kept = stores::get_asset_value(&mut tx, stage.scope(ALPHA), id, "k")
+            .await
+            .unwrap();
         assert_eq!(kept, Some(json!(1)));
     }
 }
 
 async fn active(stage: &Stage, name: &str, uri: &str) -> Option<bool> {
     let mut tx = stage.store.read().await.unwrap();
-    let found = assets::find(&mut tx, stage.scope(ALPHA), assets::Named::Both(name, uri)).await.unwrap();
+    let found = assets::find(&mut tx, stage.scope(ALPHA), assets::Named::Both(name, uri))
+        .await
+        .unwrap();
     found.first().map(|asset| asset.active)
 }
 
@@ -249,9 +298,15 @@ async fn conflicts(stage: &Stage) -> Vec<(String, String)> {
 async fn no_two_active_assets_share_a_name_or_a_uri() {
     for stage in stages().await {
         let with = |id: &str, outlet: Value| vec![with_outlet(dag(id, &["a"]), outlet)];
-        stage.parse(ALPHA, "first.py", with("first", asset("n", "s3://1"))).await;
-        stage.parse(ALPHA, "second.py", with("second", asset("n", "s3://2"))).await;
-        stage.parse(ALPHA, "third.py", with("third", asset("m", "s3://1"))).await;
+        stage
+            .parse(ALPHA, "first.py", with("first", asset("n", "s3://1")))
+            .await;
+        stage
+            .parse(ALPHA, "second.py", with("second", asset("n", "s3://2")))
+            .await;
+        stage
+            .parse(ALPHA, "third.py", with("third", asset("m", "s3://1")))
+            .await;
         assert_eq!(active(&stage, "n", "s3://1").await, Some(true));
         assert_eq!(active(&stage, "n", "s3://2").await, Some(false));
         assert_eq!(active(&stage, "m", "s3://1").await, Some(false));
@@ -272,7 +327,9 @@ async fn no_two_active_assets_share_a_name_or_a_uri() {
         );
         // Nobody names the first any more: its state goes with it, the others take their places.
         let mut tx = stage.store.begin().await.unwrap();
-        let first = assets::find(&mut tx, stage.scope(ALPHA), assets::Named::Both("n", "s3://1")).await.unwrap();
+        let first = assets::find(&mut tx, stage.scope(ALPHA), assets::Named::Both("n", "s3://1"))
+            .await
+            .unwrap();
         let (id, at) = (first[0].id, Timestamp::now());
         stores::set_asset_value(&mut tx, stage.scope(ALPHA), id, "k", &json!(1), stores::Writer::Api, at)
             .await
@@ -284,7 +341,9 @@ async fn no_two_active_assets_share_a_name_or_a_uri() {
         assert_eq!(active(&stage, "m", "s3://1").await, Some(true));
         assert!(conflicts(&stage).await.is_empty());
         let mut tx = stage.store.read().await.unwrap();
-        let gone = stores::get_asset_value(&mut tx, stage.scope(ALPHA), id, "k").await.unwrap();
+        let gone = stores::get_asset_value(&mut tx, stage.scope(ALPHA), id, "k")
+            .await
+            .unwrap();
         assert_eq!(gone, None);
     }
 }

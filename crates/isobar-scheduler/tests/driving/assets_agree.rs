@@ -116,7 +116,9 @@ async fn take_step(ground: &Ground, case: &mut Case, at: usize) {
         let dags = [DagId::from(pause[0].as_str().unwrap())];
         let mut tx = ground.store.begin().await.unwrap();
         let paused = pause[1].as_bool().unwrap();
-        dag_changes::set_paused(&mut tx, ground.scope(), &dags, paused).await.unwrap();
+        dag_changes::set_paused(&mut tx, ground.scope(), &dags, paused)
+            .await
+            .unwrap();
         tx.commit().await.unwrap();
     } else {
         let dag_id = DagId::from(step["finish"].as_str().unwrap());
@@ -134,7 +136,9 @@ async fn take_step(ground: &Ground, case: &mut Case, at: usize) {
             };
             let mut tx = ground.store.begin().await.unwrap();
             let (scope, now) = (ground.scope(), Timestamp::now());
-            clearing::mark(&mut tx, scope, &key, &[task], TaskState::Success, None, now).await.unwrap();
+            clearing::mark(&mut tx, scope, &key, &[task], TaskState::Success, None, now)
+                .await
+                .unwrap();
             tx.commit().await.unwrap();
         }
     }
@@ -149,7 +153,10 @@ async fn runs_of(ground: &Ground, dag_id: &DagId) -> Vec<RunRow> {
     let page = Page { limit: 1000, offset: 0 };
     let mut tx = ground.store.read().await.unwrap();
     let scope = ReadScope::from(ground.scope());
-    run_list::list(&mut tx, &scope, &filter, &order, page).await.unwrap().rows
+    run_list::list(&mut tx, &scope, &filter, &order, page)
+        .await
+        .unwrap()
+        .rows
 }
 
 /// Notes which runs are new after a step.
@@ -157,7 +164,11 @@ async fn look(ground: &Ground, case: &mut Case, steps: usize) {
     for consumer in 0..2 {
         let dag_id = case.dag_id(consumer);
         let mut fresh = Vec::new();
-        for run in runs_of(ground, &dag_id).await.into_iter().skip(case.made[consumer].len()) {
+        for run in runs_of(ground, &dag_id)
+            .await
+            .into_iter()
+            .skip(case.made[consumer].len())
+        {
             let key = isobar_model::RunKey {
                 dag_id: dag_id.clone(),
                 run_id: run.run_id.clone(),
@@ -166,7 +177,10 @@ async fn look(ground: &Ground, case: &mut Case, steps: usize) {
             let consumed = run_calls::consumed_events(&mut tx, ground.scope(), &ground.org, &key)
                 .await
                 .unwrap();
-            let numbers: BTreeSet<i64> = consumed.iter().map(|event| event.extra["n"].as_i64().unwrap()).collect();
+            let numbers: BTreeSet<i64> = consumed
+                .iter()
+                .map(|event| event.extra["n"].as_i64().unwrap())
+                .collect();
             assert_eq!(numbers.len(), consumed.len(), "an event was consumed twice by {key:?}");
             let date = run.partition_date.map(Timestamp::as_second);
             fresh.push(json!([steps, numbers, run.partition_key, date]));
@@ -177,7 +191,10 @@ async fn look(ground: &Ground, case: &mut Case, steps: usize) {
 
 /// The runs of one consumer in an order that does not depend on which of one pass came first.
 fn in_order(runs: &[Value]) -> Vec<String> {
-    let mut runs: Vec<(u64, String)> = runs.iter().map(|run| (run[0].as_u64().unwrap(), run.to_string())).collect();
+    let mut runs: Vec<(u64, String)> = runs
+        .iter()
+        .map(|run| (run[0].as_u64().unwrap(), run.to_string()))
+        .collect();
     runs.sort();
     runs.into_iter().map(|(_, run)| run).collect()
 }
@@ -186,7 +203,10 @@ async fn differences(ground: &Ground, case: &Case) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut compare = |what: &str, ours: String, theirs: String| {
         if ours != theirs {
-            wrong.push(format!("case {}: {what}\n  ours:    {ours}\n  Airflow: {theirs}", case.number));
+            wrong.push(format!(
+                "case {}: {what}\n  ours:    {ours}\n  Airflow: {theirs}",
+                case.number
+            ));
         }
     };
     let (mut waiting, mut pending) = (Vec::new(), Vec::new());
@@ -206,7 +226,12 @@ async fn differences(ground: &Ground, case: &Case) -> Vec<String> {
         }
     }
     let listed = |name: &str| {
-        let mut items: Vec<String> = case.recorded[name].as_array().unwrap().iter().map(Value::to_string).collect();
+        let mut items: Vec<String> = case.recorded[name]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(Value::to_string)
+            .collect();
         items.sort();
         items.join(" ")
     };
@@ -227,7 +252,11 @@ async fn differences(ground: &Ground, case: &Case) -> Vec<String> {
             (name, assets)
         })
         .collect();
-    compare("what aliases stand for", json!(ours).to_string(), json!(stands).to_string());
+    compare(
+        "what aliases stand for",
+        json!(ours).to_string(),
+        json!(stands).to_string(),
+    );
     wrong
 }
 
@@ -238,7 +267,9 @@ driving!(asset_events_make_the_runs_that_airflow_makes, |ground| {
         cases.truncate(40);
     }
     let dags = |which: std::ops::Range<usize>| -> Vec<Value> {
-        let all = cases.iter().flat_map(|case| &case.recorded["dags"].as_array().unwrap()[which.clone()]);
+        let all = cases
+            .iter()
+            .flat_map(|case| &case.recorded["dags"].as_array().unwrap()[which.clone()]);
         all.cloned().collect()
     };
     let (producers, consumers) = (dags(0..1), dags(1..3));
@@ -264,5 +295,11 @@ driving!(asset_events_make_the_runs_that_airflow_makes, |ground| {
         wrong.extend(differences(ground, case).await);
     }
     assert!(runs > cases.len(), "only {runs} runs were made");
-    assert!(wrong.is_empty(), "{} of {} differ:\n{}", wrong.len(), cases.len(), wrong[..wrong.len().min(20)].join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {} differ:\n{}",
+        wrong.len(),
+        cases.len(),
+        wrong[..wrong.len().min(20)].join("\n")
+    );
 });
