@@ -16,14 +16,3 @@ mod window;
 
 pub use mapper::{Keys, Mapper, MapperError};
 pub use schedule::{Arrived, PartitionedAssets};
-
-/// The date that a key names which was written in a `strftime` format, in a zone; none where it does not.
-#[must_use]
-pub fn date_in_format(key: &str, format: &str, zone: &jiff::tz::TimeZone) -> Option<jiff::Timestamp> {
-    let read = strptime::strptime(key, format)?;
-    // Airflow cannot place what has a zone already.
-    if read.zone.is_some() {
-        return None;
-    }
-    moment::Moment::placed(read.civil, zone)?.instant()
-}

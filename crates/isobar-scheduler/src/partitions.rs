@@ -14,8 +14,8 @@ use isobar_store::assets::partitions::{self, Arrival, Pending};
 use isobar_store::{StoreError, audit, loading};
 use serde_json::Value;
 
-use crate::asset_queue::{key as asset_key, of_alias};
 use crate::asking::SCHEDULE_PROBLEM;
+use crate::asset_queue::{key as asset_key, of_alias};
 use crate::pass::Pass;
 
 /// `[scheduler] partition_mapper_max_downstream_keys`, as Airflow ships it.

@@ -1,13 +1,13 @@
 //! The partition of a run that somebody asks for.
 
-use isobar_engine::partition::{PartitionedAssets, date_in_format};
+use isobar_engine::partition::PartitionedAssets;
 use isobar_model::dag::{SerializedDag, Timetable};
 use jiff::Timestamp;
 
 /// Longest partition key, as Airflow's column.
 const LONGEST: usize = 250;
 
-/// The date of a partition, none where it is no date.
+/// The date of a partition of assets, none where it is no date.
 ///
 /// # Errors
 /// In Airflow's words, where the Dag has no partitions or none of this key.
@@ -34,16 +34,7 @@ pub(super) fn date(dag: &SerializedDag, written: &str, key: Option<&str>) -> Res
                 .date_of_key(key)
                 .map_err(|error| format!("Partition key '{key}' is invalid for this timetable's mappers: {error}"))
         }
-        Timetable::CronPartition(model) => {
-            let format = &model.key_format;
-            let date = date_in_format(key, format, model.timezone.rules());
-            date.map(Some).ok_or_else(|| {
-                format!(
-                    "Partition key '{key}' does not match the timetable's key_format '{format}': time data '{key}' does not \
-                     match format '{format}'"
-                )
-            })
-        }
+        // Others say it themselves.
         _ => Ok(None),
     }
 }
