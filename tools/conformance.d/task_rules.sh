@@ -2,7 +2,10 @@
 # Random runs and histories: worked by Airflow's own scheduler code and by the engine; retry times.
 set -euo pipefail
 data=crates/isobar-engine/tests/data
-record() { "$CONFORMANCE_PYTHON" "$data/$1.py" "$2" "$CONFORMANCE_SEED" "$CONFORMANCE_SCRATCH/$3" 2>&1 | grep -v '^refused' || true; }
+record() {
+    "$CONFORMANCE_PYTHON" "$data/$1.py" "$2" "$CONFORMANCE_SEED" "$CONFORMANCE_SCRATCH/$3" >"$CONFORMANCE_SCRATCH/$1.log" 2>&1 ||
+        { tail -20 "$CONFORMANCE_SCRATCH/$1.log"; exit 1; }
+}
 record record_runs "$CONFORMANCE_COUNT" runs.jsonl
 record record_histories $((CONFORMANCE_COUNT / 2)) histories.jsonl
 wc -l "$CONFORMANCE_SCRATCH"/*.jsonl

@@ -302,7 +302,9 @@ impl Planner {
             return;
         };
         let from = (inst.state, inst.try_number);
-        let again = inst.state == Some(TaskState::UpForReschedule);
+        // A task that became trivial meanwhile counts another try even then, as in Airflow.
+        let trivial = self.book.graph.task(task).is_trivial;
+        let again = inst.state == Some(TaskState::UpForReschedule) && !trivial;
         let try_number = if again { inst.try_number } else { inst.try_number + 1 };
         let spec = self.book.graph.task(task);
         let key = event::key(&spec.task_id, index);
