@@ -20,6 +20,8 @@ def compare(golden: dict, found: dict) -> list[str]:
     differ(golden["import_errors"], found["import_errors"], "import errors", lines)
     for dag in sorted(golden["dags"].keys() | found["dags"].keys()):
         ours, theirs = found["dags"].get(dag), golden["dags"].get(dag)
+        if ours is None and any(dag in dags for dags in f.LATER.values()):
+            continue  # its family was not run
         if ours is None or theirs is None:
             lines.append(f"{dag}: only in {'the recording' if ours is None else 'this server'}")
             continue
