@@ -192,7 +192,7 @@ impl TriggerApi for Execution {
     }
 
     fn trigger_news<'a>(&'a self, caller: &'a Caller, news: TriggerNews) -> Answering<'a, Result<(), Refusal>> {
-        Box::pin(async move { self.take_news(caller, &news).await.map_err(broken) })
+        Box::pin(async move { Box::pin(self.take_news(caller, &news)).await.map_err(broken) })
     }
 
     fn triggerer_leaves<'a>(&'a self, caller: &'a Caller, triggerer: i64) -> Answering<'a, Result<(), Refusal>> {
