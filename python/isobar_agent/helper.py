@@ -156,9 +156,7 @@ class Helper:
         shapes = []
         for instance in question["instances"]:
             task = dag.get_task(instance["task_id"])
-            ti = TaskInstance(
-                task, run_id=of_run["run_id"], map_index=instance["map_index"], dag_version_id=None
-            )
+            ti = TaskInstance(task, run_id=of_run["run_id"], map_index=instance["map_index"], dag_version_id=None)
             if instance["try_number"]:
                 # Cleared: rules see the tries it has had.
                 ti.try_number, ti.max_tries = instance["try_number"], instance["max_tries"]

@@ -7,7 +7,7 @@ use isobar_model::{RunType, TeamId, parse_time, render_time};
 use isobar_store::questions::{self, NewQuestion};
 use isobar_store::{StoreError, loading};
 use isobar_wire::execution::{Answering, Refusal};
-use isobar_wire::questions::{OpenQuestion, QuestionApi, QuestionKind, Said};
+use isobar_wire::questions::{Claimed, QuestionApi, QuestionKind, Said};
 use isobar_wire::wake::Wake;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -25,11 +25,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 impl QuestionApi for Execution {
-    fn claim_questions(
-        &self,
-        team: TeamId,
-        limit: u32,
-    ) -> Answering<'_, Result<(Vec<OpenQuestion>, Option<Timestamp>), Refusal>> {
+    fn claim_questions(&self, team: TeamId, limit: u32) -> Answering<'_, Result<Claimed, Refusal>> {
         Box::pin(async move {
             let scope = self.org.team(team);
             let mut tx = self.store.begin().await.map_err(broken)?;

@@ -71,14 +71,13 @@ pub enum Said {
     Later(String),
 }
 
+/// Claimed questions, and when those that are put off are due.
+pub type Claimed = (Vec<OpenQuestion>, Option<Timestamp>);
+
 /// What a team's helper needs of the control plane. Implemented by `isobar-execution`.
 pub trait QuestionApi: Send + Sync + 'static {
     /// Claims up to `limit` open questions of the team; with them, when those that are put off are due.
-    fn claim_questions(
-        &self,
-        team: TeamId,
-        limit: u32,
-    ) -> Answering<'_, Result<(Vec<OpenQuestion>, Option<Timestamp>), Refusal>>;
+    fn claim_questions(&self, team: TeamId, limit: u32) -> Answering<'_, Result<Claimed, Refusal>>;
     /// Stores what was said, all in one unit.
     fn questions_answered(&self, team: TeamId, said: Vec<(i64, Said)>) -> Answering<'_, Result<(), Refusal>>;
     /// Gives claimed questions back that nobody got to, and why.
