@@ -14,6 +14,7 @@ use support::World;
 fn dag_routes() -> Vec<(Method, &'static str, Option<Value>)> {
     let (get, post, patch, delete) = (Method::GET, Method::POST, Method::PATCH, Method::DELETE);
     let bulk = json!({"actions": [{"action": "update", "entities": [{"dag_run_id": "r1", "note": "x"}]}]});
+    let backfill = json!({"dag_id": "{dag}", "from_date": "2026-01-01T00:00:00Z", "to_date": "2026-01-03T00:00:00Z"});
     vec![
         (get.clone(), "/dags/{dag}", None),
         (get.clone(), "/dags/{dag}/details", None),
@@ -61,6 +62,20 @@ fn dag_routes() -> Vec<(Method, &'static str, Option<Value>)> {
             patch.clone(),
             "/dags/{dag}/dagRuns/r1/taskInstances/a/-1/hitlDetails",
             Some(json!({"chosen_options": ["x"]})),
+        ),
+        (get.clone(), "/dags/{dag}/dagRuns/r1/taskInstances/a/dependencies", None),
+        (
+            get.clone(),
+            "/dags/{dag}/dagRuns/r1/taskInstances/a/-1/dependencies",
+            None,
+        ),
+        (get.clone(), "/backfills?dag_id={dag}", None),
+        (post.clone(), "/backfills", Some(backfill.clone())),
+        (post.clone(), "/backfills/dry_run", Some(backfill)),
+        (
+            post.clone(),
+            "/dags/{dag}/clearPartitions",
+            Some(json!({"run_id": "r1", "clear_task_instances": true, "dry_run": false})),
         ),
         (get.clone(), "/dags/{dag}/assets/queuedEvents", None),
         (get.clone(), "/dags/{dag}/dagRuns/r1/taskInstances/a/state-store", None),
@@ -150,9 +165,15 @@ fn dag_routes() -> Vec<(Method, &'static str, Option<Value>)> {
             None,
         ),
         (delete.clone(), "/dags/{dag}/assets/queuedEvents", None),
+        (delete.clone(), "/dags/{dag}/dagRuns/r1/taskInstances/a", None),
         (delete.clone(), "/dags/{dag}/dagRuns/r1", None),
         (delete, "/dags/{dag}", None),
     ]
+}
+
+/// A body that speaks of a Dag by name.
+fn naming(body: Option<&Value>, name: &str) -> Option<Value> {
+    body.map(|body| serde_json::from_str(&body.to_string().replace("{dag}", name)).unwrap())
 }
 
 /// Every route that speaks of no Dag by name.
@@ -217,7 +238,10 @@ async fn a_foreign_dag_is_answered_as_a_made_up_one_on_every_route() {
             let mut answers = Vec::new();
             for name in ["beta:rest_plain", "nosuch:rest_plain", "alpha:made_up", "made_up"] {
                 let path = format!("/api/v2{}", path.replace("{dag}", name));
-                answers.push(seen(&ann.send(method.clone(), &path, body.clone()).await, name));
+                answers.push(seen(
+                    &ann.send(method.clone(), &path, naming(body.as_ref(), name)).await,
+                    name,
+                ));
             }
             assert_eq!(answers[0], answers[1], "{method} {path}");
             assert_eq!(answers[0], answers[2], "{method} {path}");
@@ -232,9 +256,10 @@ async fn a_foreign_teams_address_is_answered_as_a_made_up_one() {
     let folder = tempfile::tempdir().unwrap();
     for world in two_teams(folder.path()).await {
         let ann = Client::login(&world, "ann").await;
-        let dags = dag_routes()
-            .into_iter()
-            .map(|(method, path, body)| (method, path.replace("{dag}", "rest_plain"), body));
+        let dags = dag_routes().into_iter().map(|(method, path, body)| {
+            let body = naming(body.as_ref(), "rest_plain");
+            (method, path.replace("{dag}", "rest_plain"), body)
+        });
         let others = OTHER_ROUTES.iter().map(|path| (Method::GET, (*path).to_owned(), None));
         for (method, path, body) in dags.chain(others) {
             let beta = ann
@@ -277,7 +302,7 @@ async fn nothing_that_a_neighbour_tried_changed_anything() {
             ann.send(
                 method,
                 &format!("/api/v2{}", path.replace("{dag}", "beta:rest_plain")),
-                body,
+                naming(body.as_ref(), "beta:rest_plain"),
             )
             .await;
         }
@@ -368,5 +393,47 @@ async fn a_denial_stands_in_the_audit_log_of_the_team_it_concerns() {
         assert_eq!(denials["event_logs"][0]["owner"], "ann");
         let own = ann.get("/api/v2/eventLogs?event=denied").await.json(StatusCode::OK);
         assert_eq!(own["total_entries"], 0, "the log of another team tells ann nothing");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_backfill_is_answered_as_a_made_up_one() {
+    let folder = tempfile::tempdir().unwrap();
+    for world in two_teams(folder.path()).await {
+        let bea = Client::login(&world, "bea").await;
+        let body = json!({
+            "dag_id": "rest_cron",
+            "from_date": "2026-01-01T00:00:00Z",
+            "to_date": "2026-01-03T00:00:00Z",
+        });
+        let made = bea.post("/api/v2/backfills", body).await.json(StatusCode::OK);
+        let id = made["id"].as_i64().unwrap();
+        let ann = Client::login(&world, "ann").await;
+        for (method, path) in [
+            (Method::GET, ""),
+            (Method::PUT, "/pause"),
+            (Method::PUT, "/unpause"),
+            (Method::PUT, "/cancel"),
+        ] {
+            let theirs = ann
+                .send(method.clone(), &format!("/api/v2/backfills/{id}{path}"), None)
+                .await;
+            let made_up = ann
+                .send(method.clone(), &format!("/api/v2/backfills/{}{path}", id + 1), None)
+                .await;
+            assert_eq!(theirs.status, StatusCode::NOT_FOUND, "{method} {path}");
+            assert_eq!(seen(&theirs, ""), seen(&made_up, ""), "{method} {path}");
+        }
+        // Who may only look is told so.
+        let eve = Client::login(&world, "eve").await;
+        let seen = eve.get(&format!("/api/v2/backfills/{id}")).await.json(StatusCode::OK);
+        assert_eq!(seen["dag_id"], "beta:rest_cron");
+        let pause = format!("/api/v2/backfills/{id}/pause");
+        eve.send(Method::PUT, &pause, None).await.json(StatusCode::FORBIDDEN);
+        let after = bea.get(&format!("/api/v2/backfills/{id}")).await.json(StatusCode::OK);
+        assert_eq!(
+            (&after["is_paused"], &after["completed_at"]),
+            (&json!(false), &json!(null))
+        );
     }
 }

@@ -94,9 +94,7 @@ impl DagPlan {
                 }
             }
             Event::RunChanged(run) => self.note_run(run),
-            Event::RunDeleted(run_id) => {
-                self.active.remove(&run_id);
-            }
+            Event::RunDeleted(run_id) => self.drop_run(&run_id),
             Event::RunFailed { latest } => self.judge_failures(&latest, out),
             Event::AlreadyThere(run) => {
                 self.coming
@@ -129,7 +127,7 @@ impl DagPlan {
 
     fn note_run(&mut self, run: ActiveRun) {
         if run.state.is_finished() {
-            self.active.remove(&run.run_id);
+            self.drop_run(&run.run_id);
             return;
         }
         if !self.active.contains_key(&run.run_id) {
@@ -139,6 +137,17 @@ impl DagPlan {
             }
         }
         self.active.insert(run.run_id.clone(), run);
+    }
+
+    /// Forgets a run, and its backfill where that was the last one of it.
+    fn drop_run(&mut self, run_id: &RunId) {
+        let Some((backfill, _)) = self.active.remove(run_id).and_then(|run| run.backfill) else {
+            return;
+        };
+        let is_of_it = |run: &ActiveRun| run.backfill.is_some_and(|(id, _)| id == backfill);
+        if !self.active.values().any(is_of_it) {
+            self.backfills.remove(&backfill);
+        }
     }
 
     /// Pauses the Dag when as many of its latest runs failed as it allows.

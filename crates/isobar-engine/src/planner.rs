@@ -15,6 +15,7 @@ mod mapping;
 mod past;
 pub mod retry;
 mod rule;
+mod unmet;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -30,6 +31,7 @@ use expand::Revised;
 use gate::Gate;
 pub use integrity::initial_instances;
 pub use past::Preceding;
+pub use unmet::{Unmet, UpstreamStates};
 
 use crate::graph::{SharedGraph, TaskNo};
 

@@ -8,6 +8,7 @@
 //! of intervals in `interval`, the others in `events`; names of runs in `run_id`; words for people in `describe`. What assets cause is
 //! not here (`assets`, and the rollup of partitions is not done yet): such timetables are [`Next::Never`] by the clock.
 
+mod between;
 mod delta;
 mod describe;
 mod events;
@@ -27,6 +28,7 @@ use interval::IntervalRule;
 use steps::{CronSteps, Steps};
 use trigger::TriggerRule;
 
+pub use between::{Bound, MOST_RUNS};
 pub use run_id::run_id;
 
 /// A timetable that cannot answer.
@@ -58,6 +60,9 @@ pub enum TimetableError {
         /// The schedule's format.
         format: String,
     },
+    /// More runs between two dates than are listed.
+    #[error("there are more than {0} runs between these dates; take dates that are closer together")]
+    TooManyRuns(usize),
     /// Dates at the end of what can be counted.
     #[error("the next run would be outside the years -9999 to 9999")]
     OutOfRange,

@@ -1,13 +1,15 @@
-//! Making a run together with its first task instances, in one unit: nobody ever sees a run without its tasks.
+//! Making a run together with its first task instances, in one unit: nobody ever sees a run without its tasks. And what a
+//! cleared instance takes from the Dag, which is the same.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use isobar_auth::TeamScope;
 use isobar_engine::graph::{RunGraph, SharedGraph};
 use isobar_engine::planner::{NewInstance, initial_instances};
 use isobar_model::dag::SerializedDag;
-use isobar_model::{DagId, TaskId};
+use isobar_model::{DagId, TaskId, TaskKey};
+use isobar_store::clearing::ClearTask;
 use isobar_store::runs::{self, NewRun, Run};
 use isobar_store::task_instances::{self, NewTaskInstance};
 use isobar_store::{StoreError, Tx, dags};
@@ -65,6 +67,91 @@ impl NewRuns {
         Ok(run)
     }
 
+    /// Instances to clear, each with what a version of the Dag says of its task.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn to_clear(
+        &self,
+        tx: &mut Tx,
+        scope: TeamScope,
+        dag_id: &DagId,
+        version_id: Option<Uuid>,
+        keys: impl IntoIterator<Item = TaskKey>,
+    ) -> Result<Vec<ClearTask>, StoreError> {
+        let version = match version_id {
+            Some(id) => self.version(tx, scope, dag_id, id).await?.map(|version| (version, id)),
+            None => None,
+        };
+        let today = |key: &TaskKey| {
+            let (version, id) = version.as_ref()?;
+            let task = version.graph.find(&key.task_id)?;
+            let instance = NewInstance {
+                key: key.clone(),
+                task,
+                max_tries: version.graph.task(task).retries,
+            };
+            Some(version.row(&instance, *id))
+        };
+        Ok(keys
+            .into_iter()
+            .map(|key| ClearTask {
+                today: today(&key),
+                key,
+            })
+            .collect())
+    }
+
+    /// The tasks of a version that the version a run was made of had not.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn new_tasks(
+        &self,
+        tx: &mut Tx,
+        scope: TeamScope,
+        run: &Run,
+        version_id: Uuid,
+    ) -> Result<Vec<TaskId>, StoreError> {
+        let Some(created) = run.created_version_id else {
+            return Ok(Vec::new());
+        };
+        let (Some(old), Some(new)) = (
+            self.version(tx, scope, &run.dag_id, created).await?,
+            self.version(tx, scope, &run.dag_id, version_id).await?,
+        ) else {
+            return Ok(Vec::new());
+        };
+        let tasks = new.graph.numbers().map(|task| &new.graph.task(task).task_id);
+        Ok(tasks.filter(|id| old.graph.find(id).is_none()).cloned().collect())
+    }
+
+    /// The instances of a version's tasks of which a run has none.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn missing_instances(
+        &self,
+        tx: &mut Tx,
+        scope: TeamScope,
+        run: &Run,
+        version_id: Uuid,
+    ) -> Result<Vec<NewTaskInstance>, StoreError> {
+        let Some(version) = self.version(tx, scope, &run.dag_id, version_id).await? else {
+            return Ok(Vec::new());
+        };
+        let there: HashSet<TaskId> = task_instances::of_run(tx, scope, &run.key())
+            .await?
+            .into_iter()
+            .map(|ti| ti.task_id)
+            .collect();
+        Ok(initial_instances(&version.graph, run.run_type, run.logical_date)
+            .iter()
+            .filter(|new| !there.contains(&new.key.task_id))
+            .map(|new| version.row(new, version_id))
+            .collect())
+    }
+
     /// Whether a task of a version starts in the triggerer. Versions are read once.
     pub(crate) async fn starts_deferred(
         &self,
@@ -106,7 +193,7 @@ impl NewRuns {
         let version = match read {
             Ok(version) => Arc::new(version),
             Err(error) => {
-                tracing::warn!(%dag_id, %error, "a Dag version cannot be read");
+                tracing::warn!(%dag_id, %error, "a version of a Dag cannot be read");
                 return Ok(None);
             }
         };
@@ -142,6 +229,13 @@ impl Version {
             dag_version_id: Some(id),
         }
     }
+}
+
+/// Eight letters and digits, for ids of runs without a logical date.
+#[must_use]
+pub fn random_tail() -> String {
+    let text = Uuid::new_v4().simple().to_string();
+    text[..8].to_owned()
 }
 
 fn extras(dag: &SerializedDag) -> HashMap<TaskId, Extras> {

@@ -9,9 +9,10 @@ use isobar_config::ConsentAction;
 use isobar_engine::timetable::Timetable;
 use isobar_model::dag::{Param, SerializedDag};
 use isobar_model::{AirflowTime, RunKey, RunState, RunTrigger, RunType};
-use isobar_store::clearing::{self, Clear, ClearTask, Cleared};
+use isobar_store::clearing::{self, Clear, Cleared};
 use isobar_store::dags::{self, DagHead};
 use isobar_store::runs::{self, NewRun};
+use isobar_store::task_instances::TaskInstance;
 use isobar_store::{StoreError, Tx, requests, task_instances};
 use isobar_wire::execution::{Answer, Caller, Refusal};
 use jiff::Timestamp;
@@ -233,26 +234,19 @@ impl Execution {
             .ok_or_else(no_run)?;
         let current = definition(&mut tx, &meant, dag_id).await?;
         let on_latest = current.rerun_with_latest_version.unwrap_or(false);
-        let dag = if on_latest {
-            current
-        } else {
-            version(&mut tx, &meant, run.created_version_id)
-                .await?
-                .unwrap_or(current)
-        };
+        // Runs of an unversioned bundle follow the newest version anyway.
+        let bound = run
+            .created_version_id
+            .filter(|_| !on_latest && run.bundle_version.is_some());
         let instances = task_instances::of_run(&mut tx, meant.scope, &key)
             .await
             .map_err(broken)?;
-        let tasks: Vec<ClearTask> = instances
-            .iter()
-            .filter_map(|ti| {
-                let task = dag.task_by_id(ti.task_id.as_str())?;
-                Some(ClearTask {
-                    key: ti.task_key(),
-                    retries: Some(task.retries),
-                })
-            })
-            .collect();
+        let keys = instances.iter().map(TaskInstance::task_key);
+        let version_id = bound.or(head.current_version_id);
+        let tasks = (self.new_runs)
+            .to_clear(&mut tx, meant.scope, &key.dag_id, version_id, keys)
+            .await
+            .map_err(broken)?;
         let clear = Clear {
             tasks: &tasks,
             run_state: Some(RunState::Queued),
@@ -325,16 +319,11 @@ async fn usable(tx: &mut Tx, meant: &Meant, name: &str) -> Result<DagHead, Refus
 }
 
 async fn definition(tx: &mut Tx, meant: &Meant, name: &str) -> Result<Arc<SerializedDag>, Refusal> {
-    version(tx, meant, None)
-        .await?
-        .ok_or_else(|| not_found(format!("Dag with dag_id: '{name}' not found")))
-}
-
-async fn version(tx: &mut Tx, meant: &Meant, id: Option<uuid::Uuid>) -> Result<Option<Arc<SerializedDag>>, Refusal> {
-    let json = dags::version_json(tx, meant.scope, &meant.dag_id, id)
+    let json = dags::version_json(tx, meant.scope, &meant.dag_id, None)
         .await
         .map_err(broken)?;
-    Ok(json.and_then(|json| SerializedDag::read(json).ok()))
+    json.and_then(|json| SerializedDag::read(json).ok())
+        .ok_or_else(|| not_found(format!("Dag with dag_id: '{name}' not found")))
 }
 
 /// What Airflow's `allowed_run_id_pattern` takes by default.

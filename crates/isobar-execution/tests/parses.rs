@@ -38,10 +38,10 @@ async fn a_changed_dag_gets_a_new_version_only_where_the_old_one_was_used() {
         let first = head(&stage, ALPHA, "one").await.unwrap();
         assert!(first.is_paused && !first.is_stale);
         assert_eq!(first.tags, ["one", "two"]);
-        // unused: replaced in place
+        // unused: replaced in place, under another id, since others keep what an id stands for
         stage.parse(ALPHA, "one.py", vec![dag("one", &["a", "b"])]).await;
         let second = head(&stage, ALPHA, "one").await.unwrap();
-        assert_eq!(second.current_version_id, first.current_version_id);
+        assert_ne!(second.current_version_id, first.current_version_id);
         assert_eq!(
             definition(&stage, ALPHA, "one").await.unwrap()["dag"]["tasks"]
                 .as_array()
@@ -56,9 +56,9 @@ async fn a_changed_dag_gets_a_new_version_only_where_the_old_one_was_used() {
         stage.run(ALPHA, "one", "r").await;
         stage.parse(ALPHA, "one.py", vec![dag("one", &["a"])]).await;
         let third = head(&stage, ALPHA, "one").await.unwrap();
-        assert_ne!(third.current_version_id, first.current_version_id);
+        assert_ne!(third.current_version_id, second.current_version_id);
         let mut tx = stage.store.read().await.unwrap();
-        let old = dags::version_json(&mut tx, stage.scope(ALPHA), "one", first.current_version_id)
+        let old = dags::version_json(&mut tx, stage.scope(ALPHA), "one", second.current_version_id)
             .await
             .unwrap();
         assert_eq!(old.unwrap()["dag"]["tasks"].as_array().unwrap().len(), 2);

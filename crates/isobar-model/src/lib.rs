@@ -12,5 +12,5 @@ pub use ids::{
     BadTeamName, DagId, Dispatch, MapIndex, Rev, RunId, RunKey, TaskId, TaskKey, TeamId, TeamName, TiId, UNMAPPED,
 };
 pub use sensitive::SENSITIVE_NAMES;
-pub use states::{RunState, RunTrigger, RunType, TaskState, TriggerRule, UnknownName, WeightRule};
+pub use states::{Reprocess, RunState, RunTrigger, RunType, TaskState, TriggerRule, UnknownName, WeightRule};
 pub use time::{AirflowTime, from_micros, parse_time, render_time, to_micros};

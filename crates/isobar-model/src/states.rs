@@ -188,6 +188,18 @@ names!(
 );
 
 names!(
+    /// Which runs that exist already a backfill runs again.
+    Reprocess, "reprocess behavior", {
+        /// Those that failed.
+        Failed = "failed",
+        /// All that have ended.
+        Completed = "completed",
+        /// None.
+        None = "none",
+    }
+);
+
+names!(
     /// When a task may start, given how its upstream tasks ended.
     TriggerRule, "trigger rule", {
         /// All succeeded.

@@ -52,6 +52,7 @@ impl Pass<'_> {
     pub(crate) async fn start_plan(&mut self, key: &DagKey) -> Result<(), StoreError> {
         let last_automated = self.last_automated(key).await?;
         let trigger = self.asset_trigger(key).await?;
+        let backfills = self.backfills_of(key).await?;
         let now = self.now;
         let Some(dag) = self.memory.dags.get_mut(key) else {
             return Ok(());
@@ -75,7 +76,7 @@ impl Pass<'_> {
             next: stored,
             last_automated,
             active,
-            backfills: Vec::new(),
+            backfills,
             assets: trigger,
         };
         let mut commands = Vec::new();

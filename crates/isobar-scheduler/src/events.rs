@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use isobar_engine::admission::DagKey;
 use isobar_engine::planner::{Changes, Event, Instance, MapLength, SkipChoice};
-use isobar_model::{RunKey, TaskId, TaskKey, TaskState, from_micros};
+use isobar_model::{RunKey, TaskKey, TaskState, from_micros};
 use isobar_store::StoreError;
 use isobar_store::events::{ChangedChoice, ChangedInstance, EventKind, RunChange, StoredEvent};
 use jiff::SignedDuration;
@@ -29,8 +29,10 @@ impl Pass<'_> {
                         dag_id: event.dag_id,
                     };
                     let moved = event.body.get("why").and_then(Value::as_str) == Some("moved");
-                    // Once: what another event of it tells was read with the first.
-                    if dags.insert((dag.clone(), moved)) {
+                    if let Some(id) = event.body.get("backfill").and_then(Value::as_i64) {
+                        self.backfill_changed(&dag, id).await?;
+                    } else if dags.insert((dag.clone(), moved)) {
+                        // Once: what another event of it tells was read with the first.
                         self.load_dag_again(&dag, moved).await?;
                     }
                 }
@@ -167,35 +169,19 @@ pub(crate) fn seconds(seconds: f64) -> SignedDuration {
     SignedDuration::try_from_secs_f64(seconds).unwrap_or(SignedDuration::ZERO)
 }
 
-/// A `skipmixin_key` XCom. XComs hold the value in Airflow's serialized form, a JSON text or its value.
+/// A `skipmixin_key` XCom.
 pub(crate) fn choice(changed: &ChangedChoice) -> SkipChoice {
-    let parsed: Value;
-    let value = match &changed.value {
-        Value::String(text) => {
-            parsed = serde_json::from_str(text).unwrap_or(Value::Null);
-            &parsed
-        }
-        value => value,
+    let key = TaskKey {
+        task_id: changed.task_id.clone(),
+        map_index: changed.map_index,
     };
-    let tasks = |word: &str| -> Option<Vec<TaskId>> {
-        let names = value.get(word)?;
-        // A tuple or set comes wrapped: {"__classname__": "builtins.tuple", "__data__": […]}.
-        let names = names.get("__data__").unwrap_or(names).as_array()?;
-        Some(names.iter().filter_map(Value::as_str).map(TaskId::from).collect())
-    };
-    SkipChoice {
-        key: TaskKey {
-            task_id: changed.task_id.clone(),
-            map_index: changed.map_index,
-        },
-        followed: tasks("followed"),
-        skipped: tasks("skipped"),
-    }
+    SkipChoice::read(key, &changed.value)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use isobar_model::TaskId;
     use serde_json::json;
 
     #[test]

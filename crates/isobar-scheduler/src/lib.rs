@@ -9,6 +9,7 @@
 mod admitting;
 mod asking;
 mod asset_queue;
+mod backfills;
 mod dagruns;
 mod deadlines;
 mod events;

@@ -74,6 +74,8 @@ pub(crate) async fn everything(
         pass.enter_run(row).await?;
     }
     pass.await_deadlines().await?;
+    let open = isobar_store::backfills::open(pass.tx, &setting.org).await?;
+    pass.backfills.extend(open);
     let keys: Vec<DagKey> = pass.memory.dags.keys().cloned().collect();
     for key in keys {
         pass.start_plan(&key).await?;
@@ -185,15 +187,12 @@ impl Pass<'_> {
             return Ok(());
         };
         for run in runs {
-            let Some(live) = self.memory.runs.get_mut(run) else {
-                continue;
-            };
-            if live.row.bundle_version.is_some() {
-                continue;
+            let live = self.memory.runs.get(run);
+            if live.is_some_and(|live| live.row.bundle_version.is_none() && live.version.id != version.id) {
+                // From the rows: the planner forgot those whose task its version does not have.
+                self.load_run(run).await?;
+                self.memory.followed_version.insert(run.clone());
             }
-            live.version = Arc::clone(&version);
-            self.step_run(run, Event::DagChanged(Arc::clone(&version.graph)));
-            self.memory.followed_version.insert(run.clone());
         }
         Ok(())
     }
@@ -202,6 +201,7 @@ impl Pass<'_> {
     pub(crate) async fn load_run(&mut self, run: &RunRef) -> Result<(), StoreError> {
         if let Some(old) = self.memory.forget_run(run) {
             self.plans.remove(run);
+            self.backfills.extend(old.row.backfill_id.map(|id| (run.team, id)));
             for task in old.admitted {
                 self.admission.removed(run.instance(task));
             }
@@ -227,7 +227,9 @@ impl Pass<'_> {
             let contents = isobar_store::task_instances::of_run(self.tx, scope, &run.key).await?;
             self.cancel_outdated(&run, &contents);
             self.note_past(&run);
-            self.run_over(dag_key, active);
+            self.backfills.extend(row.backfill_id.map(|id| (run.team, id)));
+            // Runs that people end do not pause their Dag: only the scheduler's own verdicts are counted, as in Airflow.
+            self.step_dag(&dag_key, dagplan::Event::RunChanged(active));
             return Ok(());
         }
         let Some(dag) = self.memory.dags.get(&dag_key) else {
@@ -251,6 +253,7 @@ impl Pass<'_> {
         }
         self.make_deadlines(&row, &version.deadlines).await?;
         let running = row.state == RunState::Running;
+        let backfill = row.backfill_id;
         self.memory.runs.insert(
             run.clone(),
             LiveRun {
@@ -261,6 +264,11 @@ impl Pass<'_> {
                 shapes: crate::shapes::Shapes::default(),
             },
         );
+        if let Some(id) = backfill
+            && self.memory.dags.get(&dag_key).is_some_and(|dag| dag.plan.is_some())
+        {
+            self.tell_backfill(&dag_key, id).await?;
+        }
         self.step_dag(&dag_key, dagplan::Event::RunChanged(active));
         if running {
             self.plan_run(&run, contents, paused).await
@@ -292,6 +300,7 @@ impl Pass<'_> {
     ) -> Result<(), StoreError> {
         let past = self.past_facts(run).await?;
         let failed = self.failed.get(run).cloned().unwrap_or_default();
+        self.follow_in_rows(run, &contents.instances);
         self.note_shapes(run, &contents.instances);
         self.tell_admission_all(run, &contents.instances);
         let now = self.now;
@@ -332,6 +341,17 @@ impl Pass<'_> {
         ));
         self.carry_out(run, commands);
         Ok(())
+    }
+
+    /// Instances that have not ended show the version that they will run on.
+    fn follow_in_rows(&mut self, run: &RunRef, instances: &[TaskInstance]) {
+        let Some(live) = self.memory.runs.get(run) else { return };
+        let version = live.version.id;
+        let is_behind =
+            |ti: &TaskInstance| !ti.state.is_some_and(TaskState::is_finished) && ti.dag_version_id != Some(version);
+        if live.row.bundle_version.is_none() && instances.iter().any(is_behind) {
+            self.plan(run).follow = Some(version);
+        }
     }
 
     fn tell_admission_all(&mut self, run: &RunRef, instances: &[TaskInstance]) {

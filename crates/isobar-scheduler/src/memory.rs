@@ -100,7 +100,7 @@ pub(crate) fn active(row: &Run) -> ActiveRun {
         state: row.state,
         run_after: row.run_after,
         logical_date: row.logical_date,
-        backfill: None,
+        backfill: row.backfill_id.zip(row.backfill_ordinal),
         last_scheduling_decision: row.last_decision,
     }
 }

@@ -6,7 +6,7 @@ use isobar_engine::admission;
 use isobar_engine::admission::{DagKey, News};
 use isobar_engine::dagplan::{self, ActiveRun};
 use isobar_engine::planner::RunEnd;
-use isobar_model::{TaskKey, TaskState};
+use isobar_model::{TaskKey, TaskState, TeamId};
 use isobar_store::leases::Lease;
 use isobar_store::transitions::{PlanOutcome, PlannedRun, QueuedTask, commit_plans};
 use isobar_store::{Store, StoreError, Tx, events, loading};
@@ -42,6 +42,8 @@ pub(crate) struct Pass<'a> {
     pub failed_dags: BTreeMap<DagKey, Vec<ActiveRun>>,
     /// Runs with instances that the team's Python has a say in.
     pub to_shape: BTreeSet<RunRef>,
+    /// Backfills that may have ended.
+    pub backfills: BTreeSet<(TeamId, i64)>,
     /// To be cancelled after the commit.
     pub cancels: Cancels,
 }
@@ -108,6 +110,7 @@ impl<'a> Pass<'a> {
             ended: Vec::new(),
             failed_dags: BTreeMap::new(),
             to_shape: BTreeSet::new(),
+            backfills: BTreeSet::new(),
             cancels: Vec::new(),
         }
     }
@@ -172,6 +175,7 @@ impl<'a> Pass<'a> {
             .filter(|plan| !plan.is_empty())
             .collect();
         if plans.is_empty() {
+            self.end_backfills().await?;
             self.ask_shapes().await?;
             return Ok((Vec::new(), self.cancels));
         }
@@ -196,6 +200,7 @@ impl<'a> Pass<'a> {
                 }
             }
         }
+        self.end_backfills().await?;
         self.ask_shapes().await?;
         Ok((all_queued, self.cancels))
     }

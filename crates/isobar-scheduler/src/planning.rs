@@ -141,6 +141,7 @@ impl Pass<'_> {
         };
         live.row.state = end.state;
         live.row.end_date = Some(now);
+        self.backfills.extend(live.row.backfill_id.map(|id| (run.team, id)));
         let (team, seconds) = (run.team, live.row.start_date.map(|start| now.duration_since(start)));
         tracing::info!(%team, dag = %run.key.dag_id, run = %run.key.run_id, state = %end.state, why = ?end.why, took = ?seconds, "run ended");
         self.ended.push((run.clone(), end.clone()));

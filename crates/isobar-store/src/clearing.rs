@@ -2,6 +2,8 @@
 //!
 //! Which instances are meant (upstream, failed ones, other runs…) is decided by the caller, from the graph.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use isobar_auth::TeamScope;
 use isobar_model::{RunKey, RunState, TaskId, TaskKey, TaskState};
 use isobar_wire::wake::Wake;
@@ -10,7 +12,7 @@ use uuid::Uuid;
 
 use crate::db::vals;
 use crate::runs::Run;
-use crate::task_instances::{TaskInstance, among, archive_try};
+use crate::task_instances::{NewTaskInstance, TaskInstance, among, archive_try};
 use crate::transitions::{AuditRow, OpenRun};
 use crate::{StoreError, Tx};
 
@@ -18,12 +20,12 @@ use crate::{StoreError, Tx};
 const KEYS_A_STATEMENT: usize = 500;
 
 /// One instance to clear.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ClearTask {
     /// Which one.
     pub key: TaskKey,
-    /// The task's `retries` in the Dag it will run on; none where the Dag has no such task any more.
-    pub retries: Option<i32>,
+    /// The instance as the Dag that it will run on would make it; none where that has no such task any more.
+    pub today: Option<NewTaskInstance>,
 }
 
 /// How to clear.
@@ -76,17 +78,25 @@ pub async fn clear(
     }
     wake_triggerer(tx, scope, &before);
     let there: Vec<TaskKey> = before.iter().map(TaskInstance::task_key).collect();
+    end_unfinished(tx, &open.row, &there, now).await?;
     archive_try(tx, scope, run, &there, now).await?;
+    let mut by_task: BTreeMap<&TaskId, Vec<TaskKey>> = BTreeMap::new();
+    let mut running = Vec::new();
     for ti in &before {
-        let retries = clear
-            .tasks
-            .iter()
-            .find(|task| task.key.map_index == ti.map_index && task.key.task_id == ti.task_id)
-            .and_then(|task| task.retries);
-        clear_one(tx, ti, retries, clear.version_id, now).await?;
+        if ti.state == Some(TaskState::Running) {
+            running.push(ti.task_key());
+        } else {
+            by_task.entry(&ti.task_id).or_default().push(ti.task_key());
+        }
         let mut record = AuditRow::of_task("clear", ti, None);
         record.owner = clear.actor.map(str::to_owned);
         open.audit.push(record);
+    }
+    restart_running(tx, &open.row, &running, now).await?;
+    for (task_id, keys) in by_task {
+        let today = clear.tasks.iter().find(|task| task.key.task_id == *task_id);
+        let today = today.and_then(|task| task.today.as_ref());
+        clear_waiting(tx, &open.row, &keys, today, clear.version_id, now).await?;
     }
     if let Some(state) = clear.run_state.filter(|_| !before.is_empty()) {
         clear_run(tx, &mut open, state, clear.version_id, now).await?;
@@ -98,37 +108,90 @@ pub async fn clear(
     Ok(Cleared::Done(Box::new(row), after))
 }
 
-async fn clear_one(
+/// One task's instances that lose their state alike.
+async fn clear_waiting(
     tx: &mut Tx,
-    ti: &TaskInstance,
-    retries: Option<i32>,
+    run: &Run,
+    keys: &[TaskKey],
+    today: Option<&NewTaskInstance>,
     version_id: Option<Uuid>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let runs = ti.state == Some(TaskState::Running);
-    let max_tries = match retries {
-        _ if runs => ti.max_tries,
-        Some(retries) => ti.try_number + retries,
-        None => ti.max_tries.max(ti.try_number),
-    };
-    tx.run(
-        "UPDATE task_instance SET state = $6, max_tries = $7, updated_at = $8, external_executor_id = NULL, \
-         next_method = NULL, next_kwargs = NULL, trigger_id = NULL, trigger_timeout = NULL, next_start = NULL, \
-         finishing_until = NULL, dag_version_id = coalesce($9, dag_version_id) \
-         WHERE team_no = $1 AND dag_id = $2 AND run_id = $3 AND task_id = $4 AND map_index = $5",
-        vals![
-            ti.team,
-            &ti.dag_id,
-            &ti.run_id,
-            &ti.task_id,
-            ti.map_index,
-            runs.then_some(TaskState::Restarting),
-            max_tries,
-            now,
-            version_id
-        ],
-    )
-    .await?;
+    const CLEARED: &str = "state = NULL, updated_at = $4, external_executor_id = NULL, next_method = NULL, \
+         next_kwargs = NULL, trigger_id = NULL, trigger_timeout = NULL, next_start = NULL, finishing_until = NULL, \
+         dag_version_id = coalesce($5, dag_version_id)";
+    for chunk in keys.chunks(KEYS_A_STATEMENT) {
+        let mut values = vals![run.team, &run.dag_id, &run.run_id, now, version_id];
+        // As Airflow's `refresh_from_task`: the instance runs as the task is written today.
+        let sets = match today {
+            Some(task) => {
+                values.extend(vals![
+                    task.max_tries,
+                    task.pool.as_str(),
+                    task.pool_slots,
+                    task.queue.as_str(),
+                    task.priority_weight,
+                    task.operator.as_str(),
+                    task.custom_operator_name.clone(),
+                    task.executor.clone(),
+                    task.executor_config.clone(),
+                ]);
+                "max_tries = try_number + $6, pool = $7, pool_slots = $8, queue = $9, priority_weight = $10, \
+                 operator = $11, custom_operator_name = $12, executor = $13, executor_config = $14"
+            }
+            None => "max_tries = CASE WHEN max_tries > try_number THEN max_tries ELSE try_number END",
+        };
+        let (among, more) = among(values.len() + 1, chunk);
+        values.extend(more);
+        tx.run(
+            &format!(
+                "UPDATE task_instance SET {CLEARED}, {sets} WHERE team_no = $1 AND dag_id = $2 AND run_id = $3 AND {among}"
+            ),
+            values,
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+/// A try that is broken off ends now, as its archived form says too.
+async fn end_unfinished(tx: &mut Tx, run: &Run, keys: &[TaskKey], now: Timestamp) -> Result<(), StoreError> {
+    for chunk in keys.chunks(KEYS_A_STATEMENT) {
+        let mut values = vals![run.team, &run.dag_id, &run.run_id, now];
+        let (among, more) = among(5, chunk);
+        values.extend(more);
+        tx.run(
+            &format!(
+                "UPDATE task_instance SET end_date = $4, duration = ($4 - start_date) / 1000000.0 \
+                 WHERE team_no = $1 AND dag_id = $2 AND run_id = $3 AND end_date IS NULL AND (state IS NULL OR state \
+                 NOT IN ('success', 'failed', 'skipped', 'upstream_failed', 'removed')) AND {among} AND NOT EXISTS \
+                 (SELECT 1 FROM task_instance_history AS h WHERE h.team_no = task_instance.team_no \
+                 AND h.dag_id = task_instance.dag_id AND h.run_id = task_instance.run_id \
+                 AND h.task_id = task_instance.task_id AND h.map_index = task_instance.map_index \
+                 AND h.try_number = task_instance.try_number)"
+            ),
+            values,
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+/// Instances that run are stopped, and start again as what they were; for the rest nothing changes.
+async fn restart_running(tx: &mut Tx, run: &Run, keys: &[TaskKey], now: Timestamp) -> Result<(), StoreError> {
+    for chunk in keys.chunks(KEYS_A_STATEMENT) {
+        let mut values = vals![run.team, &run.dag_id, &run.run_id, now, TaskState::Restarting];
+        let (among, more) = among(6, chunk);
+        values.extend(more);
+        tx.run(
+            &format!(
+                "UPDATE task_instance SET state = $5, updated_at = $4, finishing_until = NULL \
+                 WHERE team_no = $1 AND dag_id = $2 AND run_id = $3 AND {among}"
+            ),
+            values,
+        )
+        .await?;
+    }
     Ok(())
 }
 
@@ -169,6 +232,110 @@ async fn clear_run(
     Ok(())
 }
 
+/// Moves a run and all its instances to another version of its Dag, and makes instances that it lacks.
+///
+/// # Errors
+/// The database failed.
+pub async fn move_to_version(
+    tx: &mut Tx,
+    scope: TeamScope,
+    run: &RunKey,
+    version_id: Uuid,
+    bundle_version: Option<&str>,
+    missing: &[NewTaskInstance],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let Some(mut open) = OpenRun::lock(tx, scope, run, now).await? else {
+        return Ok(());
+    };
+    let key = || vals![scope.team(), &run.dag_id, &run.run_id, version_id];
+    let mut values = key();
+    values.push(bundle_version.map(str::to_owned).into());
+    tx.run(
+        "UPDATE dag_run SET created_version_id = $4, bundle_version = $5 \
+         WHERE team_no = $1 AND dag_id = $2 AND run_id = $3",
+        values,
+    )
+    .await?;
+    tx.run(
+        "UPDATE task_instance SET dag_version_id = $4 WHERE team_no = $1 AND dag_id = $2 AND run_id = $3",
+        key(),
+    )
+    .await?;
+    crate::task_instances::insert(tx, scope, run, missing, now).await?;
+    open.change.reload = true;
+    open.close(tx, true).await?;
+    Ok(())
+}
+
+/// Tables whose rows belong to a task instance by its key.
+const OF_AN_INSTANCE: [&str; 6] = [
+    "xcom",
+    "task_map",
+    "rendered_fields",
+    "task_store",
+    "task_instance_history",
+    "task_instance",
+];
+
+/// Deletes task instances of one run with all that belongs to them; answers those that there were. What runs is stopped. Where
+/// the run goes on, its planner makes the instances anew.
+///
+/// # Errors
+/// The database failed.
+pub async fn delete_instances(
+    tx: &mut Tx,
+    scope: TeamScope,
+    run: &RunKey,
+    keys: &[TaskKey],
+    now: Timestamp,
+) -> Result<Vec<TaskKey>, StoreError> {
+    let Some(mut open) = OpenRun::lock(tx, scope, run, now).await? else {
+        return Ok(Vec::new());
+    };
+    let there: Vec<TaskKey> = find(tx, scope, run, keys)
+        .await?
+        .iter()
+        .map(TaskInstance::task_key)
+        .collect();
+    for chunk in there.chunks(KEYS_A_STATEMENT) {
+        let (among, more) = among(4, chunk);
+        let mut values = vals![scope.team(), &run.dag_id, &run.run_id];
+        values.extend(more);
+        let condition = format!("team_no = $1 AND dag_id = $2 AND run_id = $3 AND {among}");
+        for table in ["task_reschedule", "hitl_detail"] {
+            tx.run(
+                &format!(
+                    "DELETE FROM {table} WHERE team_no = $1 AND ti_id IN (SELECT id FROM task_instance WHERE {condition})"
+                ),
+                values.clone(),
+            )
+            .await?;
+        }
+        for table in OF_AN_INSTANCE {
+            tx.run(&format!("DELETE FROM {table} WHERE {condition}"), values.clone())
+                .await?;
+        }
+    }
+    open.change.reload = true;
+    open.close(tx, true).await?;
+    Ok(there)
+}
+
+/// Takes the partition away from a run; no state changes.
+///
+/// # Errors
+/// The database failed.
+pub async fn forget_partition(tx: &mut Tx, scope: TeamScope, run: &RunKey, now: Timestamp) -> Result<(), StoreError> {
+    tx.run(
+        "UPDATE dag_run SET partition_key = NULL, partition_date = NULL, updated_at = $4 \
+         WHERE team_no = $1 AND dag_id = $2 AND run_id = $3",
+        vals![scope.team(), &run.dag_id, &run.run_id, now],
+    )
+    .await?;
+    Ok(())
+}
+
 /// Marks task instances of one run `success`, `failed` or `skipped` (Airflow's `set_state`). What runs is stopped. Those in
 /// that state already are passed over; answers those that changed, as they are now.
 ///
@@ -201,8 +368,8 @@ pub async fn mark(
     find(tx, scope, run, &keys).await
 }
 
-/// Sets the state of a run. `success` and `failed` also end its tasks, as in Airflow: what runs takes that state, what waits is
-/// skipped, teardowns that run go on. `queued` and `running` change the run alone. None where there is no such run.
+/// Sets the state of a run. `success` and `failed` also end its tasks, as in Airflow: what runs takes that state (all indices
+/// of a mapped task of which one runs), what waits is skipped, teardowns go on. `queued` and `running` change the run alone. None where there is no such run.
 ///
 /// # Errors
 /// The database failed.
@@ -221,7 +388,7 @@ pub async fn set_run_state(
     if state.is_finished() {
         let instances = crate::task_instances::of_run(tx, scope, run).await?;
         wake_triggerer(tx, scope, &instances);
-        let (mut stopped, mut skipped) = (Vec::new(), Vec::new());
+        let (mut stopped, mut skipped) = (BTreeSet::new(), Vec::new());
         let mut teardown_waits = false;
         for ti in &instances {
             match ti.state {
@@ -232,7 +399,7 @@ pub async fn set_run_state(
                     if is_teardown(&ti.task_id) {
                         teardown_waits = true;
                     } else {
-                        stopped.push(ti.task_key());
+                        stopped.insert(&ti.task_id);
                     }
                 }
                 _ if is_teardown(&ti.task_id) => teardown_waits = true,
@@ -243,6 +410,12 @@ pub async fn set_run_state(
             RunState::Success => TaskState::Success,
             _ => TaskState::Failed,
         };
+        skipped.retain(|key| !stopped.contains(&key.task_id));
+        let stopped: Vec<TaskKey> = instances
+            .iter()
+            .filter(|ti| stopped.contains(&ti.task_id) && ti.state != Some(word))
+            .map(TaskInstance::task_key)
+            .collect();
         set_finished(tx, scope, run, &stopped, word, now).await?;
         set_finished(tx, scope, run, &skipped, TaskState::Skipped, now).await?;
         // A run whose teardowns still have to work ends with them.

@@ -63,7 +63,7 @@ pub enum Deleted {
 }
 
 /// Tables that hold what belongs to a Dag by its id.
-const OF_A_DAG: [&str; 24] = [
+const OF_A_DAG: [&str; 26] = [
     "task_reschedule",
     "hitl_detail",
     "xcom",
@@ -74,6 +74,8 @@ const OF_A_DAG: [&str; 24] = [
     "task_instance_history",
     "task_instance",
     "dag_run",
+    "backfill_run",
+    "backfill",
     "asset_queue",
     "asset_partition_arrival",
     "asset_partition_key",

@@ -6,6 +6,7 @@
 pub mod asset_queue;
 pub mod assets;
 pub mod audit;
+pub mod backfills;
 pub mod callbacks;
 pub mod clearing;
 pub mod connections;

@@ -10,6 +10,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "foundation", include_str!("../migrations/0001_foundation.sql")),
     (2, "questions", include_str!("../migrations/0002_questions.sql")),
     (3, "triggers", include_str!("../migrations/0003_triggers.sql")),
+    (4, "backfills", include_str!("../migrations/0004_backfills.sql")),
     (5, "assets", include_str!("../migrations/0005_assets.sql")),
     (6, "deadlines", include_str!("../migrations/0006_deadlines.sql")),
     (9, "moved_dags", include_str!("../migrations/0009_moved_dags.sql")),

@@ -47,6 +47,7 @@ pub struct Run {
     pub partition_key: Option<String>,
     pub partition_date: Option<Timestamp>,
     pub backfill_id: Option<i64>,
+    pub backfill_ordinal: Option<i64>,
     pub requested_by_team: Option<TeamId>,
 }
 
@@ -81,6 +82,7 @@ impl Run {
             partition_key: row.maybe_text("partition_key")?,
             partition_date: row.maybe_time("partition_date")?,
             backfill_id: row.maybe_int("backfill_id")?,
+            backfill_ordinal: row.maybe_int("backfill_ordinal")?,
             requested_by_team: row
                 .maybe_int("requested_by_team")?
                 .and_then(|team| i32::try_from(team).ok())
@@ -310,6 +312,11 @@ pub async fn delete(tx: &mut Tx, scope: TeamScope, key: &RunKey, now: Timestamp)
         )
         .await?;
     }
+    tx.run(
+        "UPDATE backfill_run SET run_id = NULL WHERE team_no = $1 AND dag_id = $2 AND run_id = $3",
+        vals![scope.team(), &key.dag_id, &key.run_id],
+    )
+    .await?;
     let change = RunChange {
         reload: true,
         ..RunChange::default()

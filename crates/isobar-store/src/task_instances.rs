@@ -257,6 +257,40 @@ pub async fn of_run(tx: &mut Tx, scope: TeamScope, run: &RunKey) -> Result<Vec<T
     rows.iter().map(TaskInstance::from_row).collect()
 }
 
+/// How many instances of a Dag run; of one task, those that are deferred or ask a person as well.
+///
+/// # Errors
+/// The database failed.
+pub async fn count_at_work(
+    tx: &mut Tx,
+    scope: TeamScope,
+    dag_id: &DagId,
+    task_id: Option<&TaskId>,
+    run_id: Option<&RunId>,
+) -> Result<i64, StoreError> {
+    let states = match task_id {
+        Some(_) => "('running', 'deferred', 'awaiting_input')",
+        None => "('running')",
+    };
+    // The longer list is the condition of the index `task_instance_active`, word for word.
+    let row = tx
+        .row(
+            &format!(
+                "SELECT count(*) AS n FROM task_instance WHERE team_no = $1 AND dag_id = $2 AND state IN ('scheduled', \
+                 'queued', 'running', 'restarting', 'up_for_retry', 'up_for_reschedule', 'deferred', 'awaiting_input') \
+                 AND state IN {states} AND task_id = coalesce($3, task_id) AND run_id = coalesce($4, run_id)"
+            ),
+            vals![
+                scope.team(),
+                dag_id,
+                task_id.map(TaskId::to_string),
+                run_id.map(RunId::to_string)
+            ],
+        )
+        .await?;
+    row.map_or(Ok(0), |row| row.int("n"))
+}
+
 /// Whether this id is that of an earlier try (answered with 410 instead of 404).
 ///
 /// # Errors
@@ -300,8 +334,11 @@ pub(crate) async fn archive_try(
                  SELECT team_no, dag_id, run_id, task_id, map_index, try_number, id, \
                  CASE WHEN state IN ('success', 'failed', 'skipped', 'upstream_failed', 'removed') THEN state \
                  ELSE 'failed' END, \
-                 max_tries, start_date, coalesce(end_date, $4), \
-                 coalesce(duration, (coalesce(end_date, $4) - start_date) / 1000000.0), \
+                 max_tries, start_date, \
+                 CASE WHEN state IN ('success', 'failed', 'skipped', 'upstream_failed', 'removed') THEN end_date \
+                 ELSE coalesce(end_date, $4) END, \
+                 CASE WHEN state IN ('success', 'failed', 'skipped', 'upstream_failed', 'removed') THEN duration \
+                 ELSE coalesce(duration, (coalesce(end_date, $4) - start_date) / 1000000.0) END, \
                  scheduled_at, queued_at, hostname, unixname, pid, pool, pool_slots, queue, priority_weight, operator, \
                  custom_operator_name, display_name, executor, executor_config, dag_version_id, rendered_map_index \
                  FROM task_instance WHERE team_no = $1 AND dag_id = $2 AND run_id = $3 AND {among} \

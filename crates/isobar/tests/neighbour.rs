@@ -25,6 +25,16 @@ with DAG(dag_id="twin", schedule=None, catchup=False, tags=["of-__TEAM__"]) as d
     speak()
 "#;
 
+/// A Dag of bravo's that can be backfilled.
+const DATED: &str = r#"
+from datetime import datetime
+from airflow.sdk import DAG
+from airflow.providers.standard.operators.empty import EmptyOperator
+
+with DAG(dag_id="dated", schedule="@daily", start_date=datetime(2026, 1, 1), end_date=datetime(2026, 1, 9), catchup=False):
+    EmptyOperator(task_id="of-bravo")
+"#;
+
 /// What alpha's own task tries from inside. Each attempt writes what it got.
 const SPY: &str = r#"
 import json, os, pathlib
@@ -98,6 +108,7 @@ fn two_teams() -> Deployment {
         .user("bob", "bravo = \"admin\"")
         .dag("alpha", "twin.py", &TWIN.replace("__TEAM__", "alpha"))
         .dag("bravo", "twin.py", &TWIN.replace("__TEAM__", "bravo"))
+        .dag("bravo", "dated.py", DATED)
         .dag(
             "bravo",
             "broken.py",
@@ -120,6 +131,19 @@ fn first_run(client: &Client) {
     );
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert_eq!(client.wait_for_run("twin", "first", 60)["state"], "success");
+}
+
+/// A backfill that has ended; answers its id.
+fn backfill(client: &Client) -> i64 {
+    client.wait_for_dag("dated");
+    let body = json!({"dag_id": "dated", "from_date": "2026-01-01T00:00:00Z", "to_date": "2026-01-02T00:00:00Z"});
+    let made = client.post("/api/v2/backfills", &body);
+    assert_eq!(made.status, 200, "{}", made.body);
+    let id = made.body["id"].as_i64().expect("an id");
+    client.wait_for(&format!("/api/v2/backfills/{id}"), 60, |answer| {
+        !answer.body["completed_at"].is_null()
+    });
+    id
 }
 
 /// The path templates of every route under `/api/v2`, read from the sources, so that a new route cannot be forgotten.
@@ -230,6 +254,7 @@ fn inventory(bob: &Client) -> Value {
     all["xcom"] = bob
         .get("/api/v2/dags/twin/dagRuns/first/taskInstances/speak/xcomEntries/return_value")
         .body;
+    all["backfills"] = bob.get("/api/v2/backfills?dag_id=dated").body;
     all["source"] = bob.get("/api/v2/dagSources/twin").body;
     all
 }
@@ -241,6 +266,7 @@ fn no_route_lets_a_neighbour_in() {
     let (ann, bob) = (place.client("ann"), place.client("bob"));
     first_run(&bob);
     first_run(&ann);
+    let backfill = backfill(&bob);
     bob.wait_for("/api/v2/importErrors", 30, |answer| answer.body["total_entries"] == 1);
     let before = inventory(&bob);
 
@@ -264,12 +290,14 @@ fn no_route_lets_a_neighbour_in() {
         "pool_name" => "bravo:pool_of_bravo".to_owned(),
         "asset_id" => asset.to_string(),
         "import_error_id" => error.to_string(),
+        "backfill_id" => backfill.to_string(),
         _ => "1".to_owned(),
     };
     // As far from every id of ours as from each other, and as long, so that only existence differs.
     let made_up = |name: &str| match name {
         "asset_id" => (asset + 17).to_string(),
         "import_error_id" => (error + 17).to_string(),
+        "backfill_id" => (backfill + 17).to_string(),
         other => real(other).replace("bravo:", "gamma:"),
     };
     // Health tells of processes, not of teams, and of the present moment.

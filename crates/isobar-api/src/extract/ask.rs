@@ -67,6 +67,20 @@ impl Ask {
         })
     }
 
+    /// A part of the path that must be a whole number and not less than zero.
+    ///
+    /// # Errors
+    /// 422 as FastAPI answers it.
+    pub(crate) fn natural(&self, name: &'static str) -> Result<i64, ApiError> {
+        let number = self.number(name)?;
+        if number < 0 {
+            return Err(ApiError::unprocessable(vec![
+                super::problems::Problem::below(0).at(vec!["path".into(), name.into()], &self.part(name).into()),
+            ]));
+        }
+        Ok(number)
+    }
+
     pub(crate) fn run_id(&self) -> RunId {
         self.part("dag_run_id").into()
     }
@@ -173,6 +187,22 @@ impl Ask {
                 .iter()
                 .any(|team| self.caller.act(team.id, resource, action).is_some()),
         }
+    }
+
+    /// The scope to change something that was found and may be read, and so is known to exist.
+    ///
+    /// # Errors
+    /// 403 where the caller may only read it.
+    pub(crate) fn own(
+        &self,
+        team: TeamId,
+        name: &str,
+        resource: Resource,
+        action: Action,
+    ) -> Result<TeamScope, ApiError> {
+        self.caller
+            .act(team, resource, action)
+            .ok_or_else(|| self.denied(Some(team), resource, action, name))
     }
 
     /// The Dag of the path.

@@ -3,9 +3,11 @@
 use axum::body::Bytes;
 use isobar_store::lists::{RealRange, TimeRange};
 use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::Offset;
 use serde_json::{Map, Value, json};
 
-use super::problems::{Problem, lenient_time};
+use super::problems::{Problem, lenient_time, offset_of};
 use crate::ApiError;
 
 /// Reads the body as JSON.
@@ -258,7 +260,14 @@ impl Fields {
                 Some((at, _)) => return Some(at),
                 None => Problem::unreadable_time(text),
             },
-            Value::Number(number) => match number.as_i64().and_then(|at| Timestamp::from_second(at).ok()) {
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "microseconds, as far as Python counts them"
+            )]
+            Value::Number(number) => match number
+                .as_f64()
+                .and_then(|at| Timestamp::from_microsecond((at * 1e6).round() as i64).ok())
+            {
                 Some(at) => return Some(at),
                 None => Problem::not_time(),
             },
@@ -266,6 +275,37 @@ impl Fields {
         };
         self.problem(name, problem, &value);
         None
+    }
+
+    /// An instant that must be there and not be null, and the reading of the clock as it was written.
+    pub(crate) fn required_time(&mut self, name: &'static str) -> (Timestamp, DateTime) {
+        if !self.require(name) {
+            self.known.push(name);
+        } else {
+            self.not_null(name, Problem::not_time());
+        }
+        self.written_time(name)
+            .unwrap_or((Timestamp::UNIX_EPOCH, DateTime::constant(1970, 1, 1, 0, 0, 0, 0)))
+    }
+
+    /// An instant, and the reading of the clock as it was written.
+    pub(crate) fn written_time(&mut self, name: &'static str) -> Option<(Timestamp, DateTime)> {
+        let at = self.time(name, false)?;
+        let offset = self.map.get(name).and_then(Value::as_str).and_then(offset_of);
+        Some((at, offset.unwrap_or(Offset::UTC).to_datetime(at)))
+    }
+
+    /// Reports a field that is null and may not be.
+    pub(crate) fn not_null(&mut self, name: &'static str, problem: Problem) {
+        if self.map.get(name).is_some_and(Value::is_null) {
+            self.problem(name, problem, &Value::Null);
+        }
+    }
+
+    /// A flag that may be left out but not be null.
+    pub(crate) fn flag_or(&mut self, name: &'static str, default: bool) -> bool {
+        self.not_null(name, Problem::not_flag());
+        self.flag(name).unwrap_or(default)
     }
 
     pub(crate) fn times(&mut self, names: [&'static str; 4]) -> TimeRange {

@@ -63,6 +63,15 @@ impl Params {
         self.raw(name)
     }
 
+    /// A parameter that must be there.
+    pub(crate) fn required_text(&mut self, name: &str) -> String {
+        self.raw(name).unwrap_or_else(|| {
+            self.problems
+                .push(Problem::missing().at(vec!["query".into(), name.into()], &Value::Null));
+            String::new()
+        })
+    }
+
     /// Every value of a repeated parameter.
     pub(crate) fn texts(&self, name: &str) -> Vec<String> {
         self.pairs

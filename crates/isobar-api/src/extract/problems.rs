@@ -202,6 +202,12 @@ pub(crate) fn lenient_time(text: &str) -> Option<(jiff::Timestamp, bool)> {
     None
 }
 
+/// The offset from UTC that a written time names.
+pub(crate) fn offset_of(text: &str) -> Option<jiff::tz::Offset> {
+    let pieces = jiff::fmt::temporal::Pieces::parse(text).ok()?;
+    pieces.to_numeric_offset()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

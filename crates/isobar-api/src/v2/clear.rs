@@ -1,18 +1,19 @@
 //! Clearing: whole runs, and task instances by choice.
 
 use axum::body::Bytes;
-use isobar_auth::{Action, Resource};
+use isobar_auth::{Action, Resource, TeamScope};
 use isobar_model::dag::SerializedDag;
 use isobar_model::{RunKey, RunState, TaskKey, TaskState, TiId};
 use isobar_store::clearing::{self, Clear, ClearTask, Cleared};
 use isobar_store::lists::runs::{self, RunRow};
 use isobar_store::lists::task_instances::{self as instances, InstanceRow};
 use isobar_store::lists::versions;
-use isobar_store::{audit, notes, runs as run_rows};
+use isobar_store::{Tx, audit, notes, runs as run_rows};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::clear_partitions::Partitions;
 use super::run_json::run as run_json;
 use super::runs::{collection, missing, read_row};
 use super::selection::{Direction, Runs, Tasks, by_run, find};
@@ -48,7 +49,7 @@ impl ClearRuns {
     }
 }
 
-const FAILED: [Option<TaskState>; 2] = [Some(TaskState::Failed), Some(TaskState::UpstreamFailed)];
+pub(super) const FAILED: [Option<TaskState>; 2] = [Some(TaskState::Failed), Some(TaskState::UpstreamFailed)];
 
 /// `POST /dags/{dag_id}/dagRuns/{dag_run_id}/clear`
 pub(super) async fn run(ask: Ask, body: Bytes) -> Answer {
@@ -100,70 +101,92 @@ async fn affected(
 
 async fn clear_run(ask: &Ask, target: &Target, row: &RunRow, asked: &ClearRuns) -> Result<RunRow, ApiError> {
     let states = if asked.only_failed { FAILED.to_vec() } else { Vec::new() };
-    let (found, dag, version) = {
-        let mut tx = ask.state.store.read().await?;
-        let dag = stored_dag::for_run(ask, &mut tx, target, Some(row)).await?;
-        let version = latest_version(
-            &mut tx,
-            target,
-            &dag,
-            asked.on_latest.or(asked.only_new.then_some(true)),
-        )
-        .await?;
-        let found = find(&mut tx, target, None, &Runs::One(row.run_id.clone()), states).await?;
-        (if asked.only_new { Vec::new() } else { found }, dag, version)
-    };
+    let scope = target.scope;
     let key = RunKey {
         dag_id: row.dag_id.clone(),
         run_id: row.run_id.clone(),
     };
     let now = Timestamp::now();
     let mut tx = ask.state.store.begin().await?;
-    let tasks = to_clear(found.iter(), &dag);
-    let clear = Clear {
-        tasks: &tasks,
-        run_state: Some(RunState::Queued),
-        prevent_running: false,
-        version_id: version,
-        actor: Some(ask.caller.name()),
+    let dag = stored_dag::for_run(ask, &mut tx, target, Some(row)).await?;
+    let found = if asked.only_new {
+        new_instances(ask, &mut tx, target, &key, now).await?
+    } else {
+        find(&mut tx, target, None, &Runs::One(row.run_id.clone()), states).await?
     };
-    if matches!(
-        clearing::clear(&mut tx, target.scope, &key, &clear, now).await?,
-        Cleared::NoRun
-    ) {
-        return Err(missing(&target.written, row.run_id.as_str()));
-    }
-    if asked.only_new {
-        // Nothing is cleared; the run wakes up and takes its new tasks from the latest version.
-        let nothing = |_: &isobar_model::TaskId| false;
-        clearing::set_run_state(
-            &mut tx,
-            target.scope,
-            &key,
-            RunState::Queued,
-            &nothing,
-            Some(ask.caller.name()),
-            now,
-        )
-        .await?;
+    let version = latest_version(&mut tx, target, &dag, asked.on_latest).await?;
+    if !found.is_empty() {
+        let tasks = to_clear(ask, &mut tx, scope, &key, version, &found.iter().collect::<Vec<_>>()).await?;
+        let clear = Clear {
+            tasks: &tasks,
+            run_state: Some(RunState::Queued),
+            prevent_running: false,
+            version_id: version,
+            actor: Some(ask.caller.name()),
+        };
+        if matches!(
+            clearing::clear(&mut tx, scope, &key, &clear, now).await?,
+            Cleared::NoRun
+        ) {
+            return Err(missing(&target.written, row.run_id.as_str()));
+        }
     }
     if let Some(note) = &asked.note {
         let note = Some(note.as_str()).filter(|note| !note.is_empty());
-        run_rows::set_note(&mut tx, target.scope, &key, note, Some(ask.caller.name()), now).await?;
+        run_rows::set_note(&mut tx, scope, &key, note, Some(ask.caller.name()), now).await?;
     }
     let record = audit::Record::new("clear_dag_run", ask.caller.name())
         .dag(&key.dag_id)
         .run(&key.run_id)
         .extra(json!({"only_failed": asked.only_failed, "only_new": asked.only_new}));
-    audit::write(&mut tx, target.scope, &[record]).await?;
-    let cleared = runs::get(&mut tx, target.scope, &key.dag_id, &key.run_id).await?;
+    audit::write(&mut tx, scope, &[record]).await?;
+    let cleared = runs::get(&mut tx, scope, &key.dag_id, &key.run_id).await?;
     tx.commit().await?;
     cleared.ok_or_else(|| missing(&target.written, row.run_id.as_str()))
 }
 
+/// Moves a run to the Dag's current version where that has tasks which the run's own version had not, and makes their
+/// instances; answers these.
+async fn new_instances(
+    ask: &Ask,
+    tx: &mut Tx,
+    target: &Target,
+    key: &RunKey,
+    now: Timestamp,
+) -> Result<Vec<InstanceRow>, ApiError> {
+    let scope = target.scope;
+    let (Some(run), Some(latest)) = (
+        run_rows::get(tx, scope, key).await?,
+        versions::get(tx, scope, &key.dag_id, None).await?,
+    ) else {
+        return Ok(Vec::new());
+    };
+    let new_runs = ask.state.execution.new_runs();
+    let new = new_runs.new_tasks(tx, scope, &run, latest.id).await?;
+    if new.is_empty() {
+        return Ok(Vec::new());
+    }
+    let missing = new_runs.missing_instances(tx, scope, &run, latest.id).await?;
+    clearing::move_to_version(
+        tx,
+        scope,
+        key,
+        latest.id,
+        latest.bundle_version.as_deref(),
+        &missing,
+        now,
+    )
+    .await?;
+    let tasks = Tasks {
+        whole: new.iter().map(ToString::to_string).collect(),
+        ..Tasks::default()
+    };
+    find(tx, target, Some(&tasks), &Runs::One(key.run_id.clone()), Vec::new()).await
+}
+
 /// The Dag's current version, where cleared tasks move to it: as asked for, else as the Dag says, else not.
 async fn latest_version(
-    tx: &mut isobar_store::Tx,
+    tx: &mut Tx,
     target: &Target,
     dag: &SerializedDag,
     asked: Option<bool>,
@@ -175,15 +198,32 @@ async fn latest_version(
     Ok(latest.map(|version| version.id))
 }
 
-fn to_clear<'r>(rows: impl Iterator<Item = &'r InstanceRow>, dag: &SerializedDag) -> Vec<ClearTask> {
-    rows.map(|row| ClearTask {
-        key: TaskKey {
-            task_id: row.task_id.clone(),
-            map_index: row.map_index,
-        },
-        retries: dag.task_by_id(row.task_id.as_str()).map(|task| task.retries),
-    })
-    .collect()
+/// Instances of one run to clear, with what the version that they will run on says of their tasks: the one that is named, else
+/// the run's own where its bundle has versions, else the current one.
+pub(super) async fn to_clear(
+    ask: &Ask,
+    tx: &mut Tx,
+    scope: TeamScope,
+    key: &RunKey,
+    version: Option<Uuid>,
+    rows: &[&InstanceRow],
+) -> Result<Vec<ClearTask>, ApiError> {
+    let bound = run_rows::get(tx, scope, key)
+        .await?
+        .filter(|run| run.bundle_version.is_some())
+        .and_then(|run| run.created_version_id);
+    let version = match version.or(bound) {
+        Some(version) => Some(version),
+        None => versions::get(tx, scope, &key.dag_id, None)
+            .await?
+            .map(|latest| latest.id),
+    };
+    let keys = rows.iter().map(|row| TaskKey {
+        task_id: row.task_id.clone(),
+        map_index: row.map_index,
+    });
+    let new_runs = ask.state.execution.new_runs();
+    Ok(new_runs.to_clear(tx, scope, &key.dag_id, version, keys).await?)
 }
 
 /// `POST /dags/{dag_id}/clearDagRuns`
@@ -197,21 +237,13 @@ pub(super) async fn many_runs(ask: Ask, body: Bytes) -> Answer {
     };
     let mut fields = Fields::of_body(&body)?;
     let asked = ClearRuns::read(&mut fields);
-    let partition_key = fields.text("partition_key", None);
-    let from = fields.time("partition_date_start", false);
-    let to = fields.time("partition_date_end", false);
+    let partitions = Partitions::read(&mut fields);
     let listed = match fields.any("dag_runs") {
         Some(Value::Array(items)) => items,
         _ => Vec::new(),
     };
-    let by_date = from.is_some() || to.is_some();
-    let modes = [!listed.is_empty(), partition_key.is_some(), by_date];
-    if fields.is_sound() && modes.iter().filter(|given| **given).count() != 1 {
-        fields.refuse(
-            None,
-            "Exactly one of dag_runs (non-empty), partition_key, or a partition date window \
-             (partition_date_start / partition_date_end) must be provided.",
-        );
+    if fields.is_sound() {
+        partitions.check(&mut fields, "dag_runs (non-empty)", !listed.is_empty());
     }
     // Airflow reads this body twice, for the permissions and for the handler, and says what is wrong twice.
     let problems = fields.problems();
@@ -226,8 +258,10 @@ pub(super) async fn many_runs(ask: Ask, body: Bytes) -> Answer {
                 "Partition selectors require a concrete dag_id; '~' is not supported.",
             ));
         };
-        for run_id in of_partition(&ask, &target, partition_key, from, to).await? {
-            meant.push((target.clone(), run_id));
+        let mut tx = ask.state.store.read().await?;
+        let dag = stored_dag::latest(&ask.state, &mut tx, &target).await?;
+        for row in partitions.runs(&mut tx, &target, &dag).await? {
+            meant.push((target.clone(), row.run_id.to_string()));
         }
     } else {
         for (index, item) in listed.into_iter().enumerate() {
@@ -286,41 +320,6 @@ pub(super) async fn many_runs(ask: Ask, body: Bytes) -> Answer {
     }
     let total = i64::try_from(cleared.len()).unwrap_or(i64::MAX);
     ok(&collection(&ask, &cleared, total))
-}
-
-async fn of_partition(
-    ask: &Ask,
-    target: &Target,
-    key: Option<String>,
-    from: Option<Timestamp>,
-    to: Option<Timestamp>,
-) -> Result<Vec<String>, ApiError> {
-    let mut tx = ask.state.store.read().await?;
-    stored_dag::latest(&ask.state, &mut tx, target).await?;
-    let filter = runs::RunFilter {
-        dag_id: Some(target.dag_id()),
-        partition_date: isobar_store::lists::TimeRange {
-            gte: from,
-            lte: to,
-            ..Default::default()
-        },
-        ..runs::RunFilter::default()
-    };
-    let order = runs::ORDER.order(&["partition_date".into(), "run_id".into()])?;
-    let page = isobar_store::lists::Page {
-        limit: u32::MAX,
-        offset: 0,
-    };
-    let found = runs::list(&mut tx, &target.scope.into(), &filter, &order, page).await?;
-    Ok(found
-        .rows
-        .into_iter()
-        .filter(|row| match &key {
-            Some(key) => row.partition_key.as_ref() == Some(key),
-            None => row.partition_date.is_some(),
-        })
-        .map(|row| row.run_id.to_string())
-        .collect())
 }
 
 /// The body of `clearTaskInstances`.
@@ -439,7 +438,7 @@ fn marker_problem(index: usize, item: &Value) -> Value {
 pub(super) async fn task_instances(ask: Ask, body: Bytes) -> Answer {
     let target = ask.dag(Resource::TaskInstance, Action::Edit)?;
     let asked = ClearTasks::read(&body)?;
-    let (found, dag, version) = {
+    let (found, version) = {
         let mut tx = ask.state.store.read().await?;
         let mut dag = stored_dag::latest(&ask.state, &mut tx, &target).await?;
         let version = latest_version(&mut tx, &target, &dag, asked.on_latest).await?;
@@ -466,18 +465,20 @@ pub(super) async fn task_instances(ask: Ask, body: Bytes) -> Answer {
         }
         let mut tasks = asked.tasks.clone();
         if let Some(tasks) = &mut tasks {
-            let named = tasks.clone();
-            if asked.upstream {
-                tasks.add_relatives(&dag, Direction::Up);
+            if asked.run_id.is_none() && (asked.upstream || asked.downstream) {
+                // Without a run nobody knows which indices belong together.
+                tasks
+                    .whole
+                    .extend(subset_of(&dag, tasks, asked.upstream, asked.downstream));
+            } else {
+                if asked.upstream {
+                    tasks.add_relatives(&dag, Direction::Up);
+                }
+                if asked.downstream {
+                    tasks.add_relatives(&dag, Direction::Down);
+                }
             }
-            if asked.downstream {
-                let mut down = named;
-                down.add_relatives(&dag, Direction::Down);
-                tasks.whole.extend(down.whole);
-                tasks.single.extend(down.single);
-                let whole = tasks.whole.clone();
-                tasks.single.retain(|(id, _)| !whole.contains(id));
-            }
+            tasks.add_fixtures(&dag);
         }
         let among = match &asked.run_id {
             Some(run_id) if !asked.past && !asked.future => Runs::One(run_id.as_str().into()),
@@ -488,7 +489,7 @@ pub(super) async fn task_instances(ask: Ask, body: Bytes) -> Answer {
             states.push(Some(TaskState::Running));
         }
         let found = find(&mut tx, &target, tasks.as_ref(), &among, states).await?;
-        (found, dag, version)
+        (found, version)
     };
     if asked.dry_run {
         return ok(&whole(&ask, &found));
@@ -497,8 +498,9 @@ pub(super) async fn task_instances(ask: Ask, body: Bytes) -> Answer {
         return Err(running());
     }
     let mut ids: Vec<TiId> = Vec::new();
+    let mut tx = ask.state.store.begin().await?;
     for (key, rows) in by_run(&found) {
-        let tasks = to_clear(rows.into_iter(), &dag);
+        let tasks = to_clear(&ask, &mut tx, target.scope, &key, version, &rows).await?;
         let clear = Clear {
             tasks: &tasks,
             run_state: asked.reset_runs.then_some(RunState::Queued),
@@ -506,24 +508,41 @@ pub(super) async fn task_instances(ask: Ask, body: Bytes) -> Answer {
             version_id: version,
             actor: Some(ask.caller.name()),
         };
-        let mut tx = ask.state.store.begin().await?;
         match clearing::clear(&mut tx, target.scope, &key, &clear, Timestamp::now()).await? {
-            Cleared::Done(_, cleared) => {
-                let cleared: Vec<TiId> = cleared.iter().map(|ti| ti.id).collect();
-                if let Some(note) = &asked.note {
-                    let note = Some(note.as_str()).filter(|note| !note.is_empty());
-                    notes::set(&mut tx, target.scope, &cleared, note, ask.caller.name()).await?;
-                }
-                ids.extend(cleared);
-            }
-            Cleared::NoRun => continue,
+            Cleared::Done(_, cleared) => ids.extend(cleared.iter().map(|ti| ti.id)),
+            Cleared::NoRun => {}
             Cleared::Running(_) => return Err(running()),
         }
-        tx.commit().await?;
     }
+    if let Some(note) = &asked.note {
+        let note = Some(note.as_str()).filter(|note| !note.is_empty());
+        notes::set(&mut tx, target.scope, &ids, note, ask.caller.name()).await?;
+    }
+    tx.commit().await?;
     let mut tx = ask.state.store.read().await?;
     let rows = instances::by_ids(&mut tx, target.scope, &ids).await?;
     ok(&whole(&ask, &rows))
+}
+
+/// The relatives of tasks in both directions, whatever the indices.
+fn subset_of(dag: &SerializedDag, tasks: &Tasks, upstream: bool, downstream: bool) -> Vec<String> {
+    let mut all = Tasks {
+        whole: tasks.ids().into_iter().collect(),
+        ..Tasks::default()
+    };
+    let named = all.whole.clone();
+    if upstream {
+        all.add_relatives(dag, Direction::Up);
+    }
+    if downstream {
+        let mut down = Tasks {
+            whole: named.clone(),
+            ..Tasks::default()
+        };
+        down.add_relatives(dag, Direction::Down);
+        all.whole.extend(down.whole);
+    }
+    all.whole.difference(&named).cloned().collect()
 }
 
 fn running() -> ApiError {

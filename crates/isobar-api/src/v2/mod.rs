@@ -6,8 +6,10 @@ mod asset_materialize;
 mod asset_queue;
 mod asset_store;
 mod assets;
+mod backfills;
 mod bulk;
 mod clear;
+mod clear_partitions;
 mod connection_body;
 mod connections;
 mod connections_bulk;
@@ -17,6 +19,7 @@ mod dag_stats;
 mod dag_versions;
 mod dag_warnings;
 mod dags;
+mod dependencies;
 mod event_logs;
 mod extra_links;
 mod hitl;
@@ -38,6 +41,7 @@ mod runs_bulk;
 mod selection;
 mod stored_dag;
 mod stored_value;
+mod task_instance_delete;
 mod task_instance_json;
 mod task_instance_patch;
 mod task_instances;
@@ -62,6 +66,7 @@ pub(crate) fn routes() -> Router<AppState> {
         .merge(dag_versions::routes())
         .merge(tasks::routes())
         .merge(runs::routes())
+        .merge(backfills::routes())
         .merge(run_wait::routes())
         .merge(xcoms::routes())
         .merge(task_instances::routes())

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::run_json::run;
 use super::run_trigger::trigger;
-use super::{asset_events, clear, dags, runs_bulk, stored_dag};
+use super::{asset_events, clear, clear_partitions, dags, runs_bulk, stored_dag};
 use crate::errors::{Answer, no_content, ok};
 use crate::extract::{Ask, Fields, Target};
 use crate::{ApiError, AppState};
@@ -37,6 +37,10 @@ pub(super) fn routes() -> Router<AppState> {
             get(consumed_events),
         )
         .route("/dags/{dag_id}/clearDagRuns", post(clear::many_runs))
+        .route(
+            "/dags/{dag_id}/clearPartitions",
+            post(clear_partitions::clear_partitions),
+        )
 }
 
 /// The refusal for a run that is not there.

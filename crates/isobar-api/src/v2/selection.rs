@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use isobar_engine::dagplan::NextRun;
+use isobar_engine::timetable::{Bound, Timetable};
 use isobar_model::dag::{SerializedDag, TaskIdx};
 use isobar_model::{RunKey, TaskState};
 use isobar_store::Tx;
@@ -49,29 +51,124 @@ impl Tasks {
         ids.into_iter().collect()
     }
 
-    /// Adds everything before or after, directly or not. A relative inside the same mapped group has the same map index.
+    /// Adds everything before or after, directly or not, with the set-ups and teardowns that go with it. A relative inside
+    /// the same mapped group has the same map index.
     pub(super) fn add_relatives(&mut self, dag: &SerializedDag, direction: Direction) {
-        let from = self.clone();
-        for id in &from.whole {
+        let mut from = self.clone();
+        let is_mapped = |id: &String| {
+            dag.find_task(id)
+                .is_some_and(|task| dag.task(task).needs_expansion || dag.groups().mapped_around(task).next().is_some())
+        };
+        from.whole.extend(
+            from.single
+                .iter()
+                .map(|(id, _)| id)
+                .filter(|id| !is_mapped(id))
+                .cloned(),
+        );
+        let mut beyond = BTreeSet::new();
+        for (id, map_index) in from.single.iter().filter(|(id, _)| is_mapped(id)) {
             let Some(task) = dag.find_task(id) else { continue };
-            self.whole.extend(relatives(dag, task, direction));
-        }
-        for (id, map_index) in &from.single {
-            let Some(task) = dag.find_task(id) else { continue };
-            let own = dag.groups().mapped_around(task).next().map(|(group, _)| group);
+            let group_of = |task| dag.groups().mapped_around(task).next().map(|(group, _)| group);
             for relative in relatives(dag, task, direction) {
-                let beside = dag
-                    .find_task(&relative)
-                    .and_then(|task| dag.groups().mapped_around(task).next().map(|(group, _)| group));
-                if own.is_some() && own == beside {
+                let beside = dag.find_task(&relative).and_then(group_of);
+                if group_of(task).is_some() && group_of(task) == beside {
                     self.single.insert((relative, *map_index));
                 } else {
-                    self.whole.insert(relative);
+                    beyond.insert(relative);
                 }
             }
         }
+        self.whole.extend(subset(dag, &from.whole, Some(direction)));
+        self.whole.extend(subset(dag, &beyond, Some(direction)));
+        self.whole.extend(beyond);
+        self.settle();
+    }
+
+    /// Adds the set-ups and teardowns without which these tasks make no sense.
+    pub(super) fn add_fixtures(&mut self, dag: &SerializedDag) {
+        let ids = self.ids().into_iter().collect();
+        self.whole.extend(subset(dag, &ids, None).difference(&ids).cloned());
+        self.settle();
+    }
+
+    /// What stands below some tasks, with the set-ups and teardowns that go with it, without the tasks themselves.
+    pub(super) fn below(dag: &SerializedDag, ids: &BTreeSet<String>) -> Self {
+        Self {
+            whole: subset(dag, ids, Some(Direction::Down))
+                .difference(ids)
+                .cloned()
+                .collect(),
+            single: BTreeSet::new(),
+        }
+    }
+
+    fn settle(&mut self) {
         self.single.retain(|(id, _)| !self.whole.contains(id));
     }
+}
+
+/// What Airflow's `partial_subset` adds to some tasks: their relatives in a direction, the set-ups before them that matter to
+/// them (those without teardown, or with one after them), and the teardowns of these.
+fn subset(dag: &SerializedDag, ids: &BTreeSet<String>, direction: Option<Direction>) -> BTreeSet<String> {
+    let graph = dag.graph();
+    let mut found: BTreeSet<TaskIdx> = BTreeSet::new();
+    let named: BTreeSet<TaskIdx> = ids.iter().filter_map(|id| dag.find_task(id)).collect();
+    for task in &named {
+        let spec = dag.task(*task);
+        let is_work = !spec.is_setup && !spec.is_teardown;
+        match direction {
+            Some(Direction::Down) => {
+                for below in graph.descendants(*task) {
+                    found.insert(below);
+                    if !named.contains(&below) && !dag.task(below).is_setup && !dag.task(below).is_teardown {
+                        found.extend(fixtures(dag, below));
+                    }
+                }
+            }
+            Some(Direction::Up) => {
+                for above in graph.ancestors(*task) {
+                    found.insert(above);
+                    if dag.task(above).is_setup {
+                        found.extend(teardowns(dag, above).filter(|teardown| teardown != task));
+                    }
+                }
+            }
+            None => {}
+        }
+        if direction != Some(Direction::Up) && is_work {
+            found.extend(fixtures(dag, *task));
+        }
+        if direction != Some(Direction::Down) && spec.is_setup {
+            found.extend(teardowns(dag, *task));
+        }
+    }
+    found.into_iter().map(|task| graph.id(task).to_string()).collect()
+}
+
+fn teardowns(dag: &SerializedDag, setup: TaskIdx) -> impl Iterator<Item = TaskIdx> + '_ {
+    dag.graph()
+        .downstream(setup)
+        .iter()
+        .copied()
+        .filter(|task| dag.task(*task).is_teardown)
+}
+
+/// The set-ups before a task that matter to it, and their teardowns.
+fn fixtures(dag: &SerializedDag, task: TaskIdx) -> BTreeSet<TaskIdx> {
+    let after: BTreeSet<TaskIdx> = dag.graph().descendants(task).into_iter().collect();
+    let mut found = BTreeSet::new();
+    for above in dag.graph().ancestors(task) {
+        if !dag.task(above).is_setup {
+            continue;
+        }
+        let mut own = teardowns(dag, above).peekable();
+        if own.peek().is_none() || own.any(|teardown| after.contains(&teardown)) {
+            found.insert(above);
+            found.extend(teardowns(dag, above).filter(|teardown| *teardown != task));
+        }
+    }
+    found
 }
 
 /// The ids of what comes before or after a task.
@@ -142,7 +239,8 @@ pub(super) async fn runs_around(
     let Some(date) = run.logical_date.filter(|_| past || future) else {
         return Ok(own);
     };
-    if dag.timetable.can_be_scheduled() && !dag.timetable.is_periodic() {
+    let by_clock = dag.timetable.can_be_scheduled();
+    if by_clock && !dag.timetable.is_periodic() {
         return Ok(own);
     }
     let filter = RunFilter {
@@ -156,12 +254,27 @@ pub(super) async fn runs_around(
     };
     let order = runs::ORDER.order(&[])?;
     let found = runs::list(tx, &target.scope.into(), &filter, &order, ALL).await?;
+    let dates: Vec<Timestamp> = found.rows.iter().filter_map(|row| row.logical_date).collect();
+    let span = dates.iter().min().copied().zip(dates.iter().max().copied());
+    let scheduled = match span {
+        Some(span) if by_clock => scheduled_dates(dag, span),
+        _ => None,
+    };
+    // Of a Dag with a clock, runs made by hand for other dates are left alone.
+    let meant = |at: &Timestamp| *at == date || scheduled.as_ref().is_none_or(|dates| dates.contains(at));
     Ok(found
         .rows
         .into_iter()
-        .filter(|row| row.logical_date.is_some())
+        .filter(|row| row.logical_date.as_ref().is_some_and(meant))
         .map(|row| row.run_id.to_string())
         .collect())
+}
+
+/// The logical dates that the Dag's own timetable has in a span; none where it cannot say.
+fn scheduled_dates(dag: &SerializedDag, (first, last): (Timestamp, Timestamp)) -> Option<BTreeSet<Timestamp>> {
+    let timetable = Timetable::from_model(&dag.timetable).ok()?;
+    let runs = timetable.runs_between(Bound::utc(first), Bound::utc(last), Timestamp::MAX);
+    Some(runs.ok()?.iter().filter_map(NextRun::logical_date).collect())
 }
 
 /// Rows by the run they are of, in order of the runs' ids.

@@ -26,6 +26,25 @@ pub(super) async fn latest(state: &AppState, tx: &mut Tx, target: &Target) -> Re
         .ok_or_else(|| missing(target))
 }
 
+/// A version of a Dag; the latest where none is named or it is gone.
+///
+/// # Errors
+/// 404 where there is none.
+pub(super) async fn version(
+    ask: &Ask,
+    tx: &mut Tx,
+    target: &Target,
+    id: Option<uuid::Uuid>,
+) -> Result<Arc<SerializedDag>, ApiError> {
+    if let Some(id) = id
+        && let Some(content) = versions::content_by_id(tx, target.scope, id).await?
+        && let Some(dag) = ask.state.dags.read(&content)
+    {
+        return Ok(dag);
+    }
+    latest(&ask.state, tx, target).await
+}
+
 /// The version of a Dag that a run is bound to; else the latest.
 ///
 /// # Errors
@@ -39,11 +58,5 @@ pub(super) async fn for_run(
     let bound = run
         .filter(|run| run.bundle_version.is_some())
         .and_then(|run| run.created_version_id);
-    if let Some(id) = bound
-        && let Some(content) = versions::content_by_id(tx, target.scope, id).await?
-        && let Some(dag) = ask.state.dags.read(&content)
-    {
-        return Ok(dag);
-    }
-    latest(&ask.state, tx, target).await
+    version(ask, tx, target, bound).await
 }

@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use isobar_auth::{Action, Resource};
+use isobar_auth::{Action, Resource, TeamScope};
 use isobar_model::dag::SerializedDag;
-use isobar_model::{RunId, RunState, TaskId, TaskKey, TaskState};
-use isobar_store::clearing::{self, Clear, ClearTask};
+use isobar_model::{RunId, RunKey, RunState, TaskId, TaskKey, TaskState};
+use isobar_store::Tx;
+use isobar_store::clearing::{self, Clear};
 use isobar_store::lists::runs;
 use isobar_store::lists::task_instances::{self as instances, InstanceRow};
 use isobar_store::notes;
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::clear::{FAILED, to_clear};
 use super::selection::{Direction, Runs, Tasks, by_run, find, relatives, runs_around};
 use super::stored_dag;
 use super::task_instances::{missing_text, small, whole};
@@ -220,53 +222,64 @@ pub(super) async fn apply(
     if found.is_empty() {
         return Err(ApiError::conflict(already(state)));
     }
-    mark(ask, meant, &found, state).await?;
+    mark(ask, meant, asked, &found, state).await?;
     Ok(found)
 }
 
 /// Marks run by run; what failed below is cleared, so that it can go on.
-async fn mark(ask: &Ask, meant: &Meant, found: &[InstanceRow], state: TaskState) -> Result<(), ApiError> {
+async fn mark(
+    ask: &Ask,
+    meant: &Meant,
+    asked: &Asked,
+    found: &[InstanceRow],
+    state: TaskState,
+) -> Result<(), ApiError> {
     let scope = meant.target.scope;
     let actor = Some(ask.caller.name());
-    let own = meant.tasks.ids();
-    let mut below = Tasks::default();
-    for task in own.iter().filter_map(|id| meant.dag.find_task(id)) {
-        below.whole.extend(relatives(&meant.dag, task, Direction::Down));
-    }
-    below.whole.retain(|id| !own.contains(id));
+    let now = Timestamp::now();
+    let mut tx = ask.state.store.begin().await?;
     for (key, rows) in by_run(found) {
         let keys: Vec<TaskKey> = rows.iter().map(|row| key_of(row)).collect();
-        let now = Timestamp::now();
-        let mut tx = ask.state.store.begin().await?;
         clearing::mark(&mut tx, scope, &key, &keys, state, actor, now).await?;
-        let failed = vec![Some(TaskState::Failed), Some(TaskState::UpstreamFailed)];
-        let blocked = find(
-            &mut tx,
-            &meant.target,
-            Some(&below),
-            &Runs::One(key.run_id.clone()),
-            failed,
-        )
-        .await?;
-        let blocked: Vec<ClearTask> = blocked
-            .iter()
-            .map(|row| ClearTask {
-                key: key_of(row),
-                retries: meant.dag.task_by_id(row.task_id.as_str()).map(|task| task.retries),
-            })
-            .collect();
-        if !blocked.is_empty() {
-            let clear = Clear {
-                tasks: &blocked,
-                run_state: Some(RunState::Queued),
-                prevent_running: false,
-                version_id: None,
-                actor,
-            };
-            clearing::clear(&mut tx, scope, &key, &clear, now).await?;
-        }
-        tx.commit().await?;
     }
+    let run = runs::get(&mut tx, scope, &meant.target.dag_id(), &meant.run_id).await?;
+    let date = run.and_then(|run| run.logical_date);
+    let among = match (asked.past, asked.future) {
+        (true, true) => Runs::Between(None, None),
+        (true, false) if date.is_some() => Runs::Between(None, date),
+        (false, true) if date.is_some() => Runs::Between(date, None),
+        _ => Runs::One(meant.run_id.clone()),
+    };
+    let own = meant.tasks.ids().into_iter().collect();
+    let below = Tasks::below(&meant.dag, &own);
+    if !below.whole.is_empty() {
+        let blocked = find(&mut tx, &meant.target, Some(&below), &among, FAILED.to_vec()).await?;
+        for (key, rows) in by_run(&blocked) {
+            clear_in(ask, &mut tx, scope, &key, rows, now).await?;
+        }
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Clears instances of one run, on the version that the run follows.
+async fn clear_in(
+    ask: &Ask,
+    tx: &mut Tx,
+    scope: TeamScope,
+    key: &RunKey,
+    rows: Vec<&InstanceRow>,
+    now: Timestamp,
+) -> Result<(), ApiError> {
+    let tasks = to_clear(ask, tx, scope, key, None, &rows).await?;
+    let clear = Clear {
+        tasks: &tasks,
+        run_state: Some(RunState::Queued),
+        prevent_running: false,
+        version_id: None,
+        actor: Some(ask.caller.name()),
+    };
+    clearing::clear(tx, scope, key, &clear, now).await?;
     Ok(())
 }
 

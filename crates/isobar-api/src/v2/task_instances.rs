@@ -11,7 +11,10 @@ use serde_json::{Value, json};
 
 use super::runs::{must_be_tilde, named_dags};
 use super::task_instance_json::{instance, one_try};
-use super::{clear, stored_dag, task_instance_patch as patch, task_instances_bulk as bulk};
+use super::{
+    clear, dependencies, stored_dag, task_instance_delete as single, task_instance_patch as patch,
+    task_instances_bulk as bulk,
+};
 use crate::errors::{Answer, ok};
 use crate::extract::{Ask, Fields, Target};
 use crate::{ApiError, AppState};
@@ -22,7 +25,12 @@ pub(super) fn routes() -> Router<AppState> {
     Router::new()
         .route(ALL, get(list).patch(bulk::patch))
         .route(&at("/list"), post(batch))
-        .route(&at("/{task_id}"), get(get_one).patch(patch::one))
+        .route(&at("/{task_id}"), get(get_one).patch(patch::one).delete(single::delete))
+        .route(&at("/{task_id}/dependencies"), get(dependencies::dependencies))
+        .route(
+            &at("/{task_id}/{map_index}/dependencies"),
+            get(dependencies::dependencies),
+        )
         .route(&at("/{task_id}/dry_run"), axum::routing::patch(patch::dry_run))
         .route(&at("/{task_id}/listMapped"), get(mapped))
         .route(&at("/{task_id}/tries"), get(all_tries))

@@ -1,4 +1,4 @@
-//! Task instances in bulk. Only updates: runs own their instances, so making or deleting single ones is refused.
+//! Task instances in bulk: updates and deletions. Runs make their instances themselves.
 
 use axum::body::Bytes;
 use isobar_auth::{Action, Resource};
@@ -7,10 +7,11 @@ use isobar_store::lists::task_instances as instances;
 use serde_json::json;
 
 use super::bulk::{self, Clash, Entity, Kind, Model, Outcome};
+use super::task_instance_delete::delete_some;
 use super::task_instance_patch::{Asked, already, apply, of_task};
 use crate::ApiError;
 use crate::errors::{Answer, ok};
-use crate::extract::Ask;
+use crate::extract::{Ask, Target};
 
 struct Body {
     task_id: String,
@@ -45,7 +46,7 @@ pub(super) async fn patch(ask: Ask, body: Bytes) -> Answer {
         outcome.asked(action.kind);
         match action.kind {
             Kind::Create => outcome.refused(Kind::Create, 405, "Task instances bulk create is not supported"),
-            Kind::Delete => outcome.refused(Kind::Delete, 405, "Task instances bulk delete is not supported"),
+            Kind::Delete => delete(&ask, &action.entities, action.clash, &mut outcome).await?,
             Kind::Update => {
                 for entity in &action.entities {
                     let Entity::Whole(body, _) = entity else { continue };
@@ -106,6 +107,109 @@ async fn update(ask: &Ask, body: &Body, mask: &[String], clash: Clash, outcome: 
             scope,
             &json!({"task_id": task_id, "new_state": asked.state}),
         );
+    }
+    Ok(())
+}
+
+/// What one entity names.
+struct Named<'a> {
+    target: Target,
+    dag_id: &'a str,
+    run_id: &'a str,
+    task_id: &'a str,
+    map_index: Option<i64>,
+}
+
+fn named<'a>(ask: &'a Ask, entity: &'a Entity<Body>) -> Result<Named<'a>, ApiError> {
+    let (here, run_here) = (ask.part("dag_id"), ask.part("dag_run_id"));
+    let (dag_id, run_id, task_id, map_index) = match entity {
+        Entity::Name(task_id) => (here, run_here, task_id.as_str(), None),
+        Entity::Whole(body, _) => (
+            body.dag_id.as_deref().unwrap_or(here),
+            body.run_id.as_deref().unwrap_or(run_here),
+            body.task_id.as_str(),
+            body.map_index,
+        ),
+    };
+    if dag_id == "~" || run_id == "~" {
+        let how = match entity {
+            Entity::Name(_) => "BulkTaskInstanceBody object, not as string for",
+            Entity::Whole(..) => "request body for",
+        };
+        return Err(ApiError::bad_request(format!(
+            "When using wildcard in path, dag_id and dag_run_id must be specified in {how} task_id: {task_id}"
+        )));
+    }
+    Ok(Named {
+        target: ask.target(dag_id, Resource::TaskInstance, Action::Delete)?,
+        dag_id,
+        run_id,
+        task_id,
+        map_index,
+    })
+}
+
+/// Deletes single indices first and then whole tasks, as Airflow does; what is missing ends it, where it may not be.
+async fn delete(ask: &Ask, entities: &[Entity<Body>], clash: Clash, outcome: &mut Outcome) -> Result<(), ApiError> {
+    let (mut single, mut whole) = (Vec::new(), Vec::new());
+    for entity in entities {
+        match named(ask, entity) {
+            Ok(named) if named.map_index.is_some() => single.push(named),
+            Ok(named) => whole.push(named),
+            Err(error) if error.status() == axum::http::StatusCode::BAD_REQUEST => {
+                outcome.refused(Kind::Delete, 400, error.detail().as_str().unwrap_or_default());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let missing: Vec<String> = {
+        let mut tx = ask.state.store.read().await?;
+        let mut missing = Vec::new();
+        for one in &single {
+            let (dag, run, task) = (one.target.dag_id(), one.run_id.into(), TaskId::from(one.task_id));
+            let index = one.map_index.map(|index| i32::try_from(index).unwrap_or(i32::MIN));
+            let rows = instances::of_task(&mut tx, one.target.scope, &dag, &run, &task, index).await?;
+            if rows.is_empty() {
+                missing.push(format!(
+                    "{{'dag_id': '{}', 'dag_run_id': '{}', 'task_id': '{}', 'map_index': {}}}",
+                    one.dag_id,
+                    one.run_id,
+                    one.task_id,
+                    one.map_index.unwrap_or(-1)
+                ));
+            }
+        }
+        missing
+    };
+    if clash == Clash::Fail && !missing.is_empty() {
+        let text = format!(
+            "The task instances with these identifiers: [{}] were not found",
+            missing.join(", ")
+        );
+        outcome.refused(Kind::Delete, 404, text);
+        return Ok(());
+    }
+    for one in single.iter().chain(&whole) {
+        let index = one.map_index.map(|index| i32::try_from(index).unwrap_or(i32::MIN));
+        let (run_id, task_id) = (one.run_id.into(), TaskId::from(one.task_id));
+        let gone = delete_some(ask, &one.target, &run_id, &task_id, index).await?;
+        if gone.is_empty() && clash == Clash::Fail {
+            let text = format!(
+                "No task instances found for dag_id: {}, run_id: {run_id}, task_id: {task_id}",
+                one.dag_id
+            );
+            outcome.refused(Kind::Delete, 404, text);
+            return Ok(());
+        }
+        for index in gone {
+            let name = format!("{}.{run_id}.{task_id}[{index}]", one.dag_id);
+            outcome.done(
+                Kind::Delete,
+                &name,
+                one.target.scope,
+                &json!({"task_id": task_id, "map_index": index}),
+            );
+        }
     }
     Ok(())
 }

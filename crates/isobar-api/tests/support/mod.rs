@@ -30,6 +30,8 @@ pub struct World {
     pub org: OrgScope,
     pub execution: Arc<Execution>,
     pub teams: Vec<(TeamName, TeamId)>,
+    /// Of its database.
+    pub url: String,
 }
 
 fn user(name: &str, teams: &[(&str, TeamRole)], org: Option<OrgRole>, home: Option<&str>) -> User {
@@ -77,7 +79,12 @@ pub fn team_users() -> Vec<User> {
 impl World {
     /// The same deployment on SQLite and, where `ISOBAR_TEST_POSTGRES` names a server, in a schema of its own there.
     pub async fn on_each_database(home: &Path, multi_team: bool) -> Vec<Self> {
-        let mut worlds = vec![Self::new(&home.join("sqlite"), multi_team, DAGS, None).await];
+        Self::with_dags_on_each_database(home, multi_team, DAGS).await
+    }
+
+    /// As [`Self::on_each_database`], with other Dags.
+    pub async fn with_dags_on_each_database(home: &Path, multi_team: bool, dags: &str) -> Vec<Self> {
+        let mut worlds = vec![Self::new(&home.join("sqlite"), multi_team, dags, None).await];
         if let Ok(url) = std::env::var("ISOBAR_TEST_POSTGRES") {
             let schema = format!("api_{}", uuid::Uuid::new_v4().simple());
             let pool = sqlx::PgPool::connect(&url).await.unwrap();
@@ -86,7 +93,7 @@ impl World {
             pool.close().await;
             let separator = if url.contains('?') { '&' } else { '?' };
             let url = format!("{url}{separator}options=-c%20search_path%3D{schema}");
-            worlds.push(Self::new(&home.join("postgres"), multi_team, DAGS, Some(url)).await);
+            worlds.push(Self::new(&home.join("postgres"), multi_team, dags, Some(url)).await);
         }
         worlds
     }
@@ -162,6 +169,7 @@ impl World {
             org,
             execution,
             teams,
+            url,
         }
     }
 

@@ -77,7 +77,7 @@ pub struct DagSnapshot {
     pub last_automated: Option<NextRun>,
     /// All runs queued or running.
     pub active: Vec<ActiveRun>,
-    /// Backfills that have not ended.
+    /// Backfills that have runs queued or running.
     pub backfills: Vec<BackfillLimits>,
     /// Asset events queued for the Dag that satisfy its condition.
     pub assets: Option<AssetTrigger>,
@@ -118,7 +118,7 @@ pub enum Event {
     AlreadyThere(NextRun),
     /// The queued asset events changed.
     Assets(Option<AssetTrigger>),
-    /// A backfill appeared or changed.
+    /// A backfill that has runs queued or running appeared or changed. Told before its runs are.
     Backfill(BackfillLimits),
     /// Python's answer to [`Command::AskNextRun`].
     Answered {

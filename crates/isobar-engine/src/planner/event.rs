@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use isobar_model::{MapIndex, RunId, RunState, RunType, TaskId, TaskKey, TaskState};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::graph::SharedGraph;
 
@@ -71,6 +72,32 @@ pub struct SkipChoice {
     /// `skipped`: these are skipped.
     #[serde(default)]
     pub skipped: Option<Vec<TaskId>>,
+}
+
+impl SkipChoice {
+    /// Reads the XCom, which holds the value in Airflow's serialized form: a JSON text or its value.
+    #[must_use]
+    pub fn read(key: TaskKey, stored: &Value) -> Self {
+        let parsed: Value;
+        let value = match stored {
+            Value::String(text) => {
+                parsed = serde_json::from_str(text).unwrap_or(Value::Null);
+                &parsed
+            }
+            value => value,
+        };
+        let tasks = |word: &str| -> Option<Vec<TaskId>> {
+            let names = value.get(word)?;
+            // A tuple or set comes wrapped: {"__classname__": "builtins.tuple", "__data__": […]}.
+            let names = names.get("__data__").unwrap_or(names).as_array()?;
+            Some(names.iter().filter_map(Value::as_str).map(TaskId::from).collect())
+        };
+        Self {
+            key,
+            followed: tasks("followed"),
+            skipped: tasks("skipped"),
+        }
+    }
 }
 
 /// What `depends_on_past` asks of the preceding run.

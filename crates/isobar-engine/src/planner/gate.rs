@@ -136,7 +136,7 @@ impl Planner {
     }
 
     /// A task that tells how often this one is mapped, and ended otherwise than well without being mapped itself, decides.
-    fn by_map_dependencies(&self, task: TaskNo) -> Upstream {
+    pub(super) fn by_map_dependencies(&self, task: TaskNo) -> Upstream {
         let mut ended_badly = None;
         for dependency in &self.book.graph.derived(task).map_dependencies {
             let rank = match self.book.ended_unmapped(*dependency) {
@@ -156,7 +156,7 @@ impl Planner {
     }
 
     /// The direct upstream task, if any, that chose not to go on with this one.
-    fn not_followed(&self, task: TaskNo, index: MapIndex) -> Option<isobar_model::TaskId> {
+    pub(super) fn not_followed(&self, task: TaskNo, index: MapIndex) -> Option<isobar_model::TaskId> {
         let graph = &self.book.graph;
         let task_id = &graph.task(task).task_id;
         for parent in &graph.derived(task).skipping_parents {
@@ -181,7 +181,7 @@ impl Planner {
     }
 
     /// `depends_on_past`, `wait_for_downstream`, `ignore_first_depends_on_past`.
-    fn past_allows(&self, task: TaskNo) -> bool {
+    pub(super) fn past_allows(&self, task: TaskNo) -> bool {
         let graph = &self.book.graph;
         let spec = graph.task(task);
         if !spec.depends_on_past {

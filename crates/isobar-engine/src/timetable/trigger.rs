@@ -1,6 +1,7 @@
 //! Timetables of moments: a run is due at each, and its data interval, if it has one, ends there.
 
 use isobar_model::dag::{CronPartition, CronTrigger, Delta, MultipleCronTrigger, RunImmediately};
+use jiff::civil::DateTime;
 use jiff::fmt::strtime;
 use jiff::{SignedDuration, Timestamp};
 
@@ -234,5 +235,29 @@ impl Partition {
             date = self.cron.next(date)?;
         }
         Ok(partitions)
+    }
+
+    /// The instant of a wall-clock time in the timetable's zone.
+    pub(super) fn localized(&self, wall: DateTime) -> Answer<Timestamp> {
+        self.cron.instant(wall)
+    }
+
+    /// The partition at this date or the first after it, as a backfill makes its run: due at the partition's own date.
+    pub(super) fn at_or_after(&self, date: Timestamp) -> Answer<NextRun> {
+        self.run_of(self.rule.steps.at_or_next(date)?)
+    }
+
+    /// The partition after this date.
+    pub(super) fn after(&self, date: Timestamp) -> Answer<NextRun> {
+        self.run_of(self.cron.next(date)?)
+    }
+
+    fn run_of(&self, date: Timestamp) -> Answer<NextRun> {
+        Ok(NextRun {
+            run_after: date,
+            data_interval: None,
+            partition_key: Some(self.key_of(date)?),
+            partition_date: Some(date),
+        })
     }
 }

@@ -13,7 +13,7 @@ driving!(a_task_cleared_while_it_runs_is_stopped_and_starts_anew, |ground| {
     let before = ground.reaches(&run, "hang", TaskState::Running).await;
     let tasks = [ClearTask {
         key: before.task_key(),
-        retries: Some(0),
+        today: None,
     }];
     let clear = Clear {
         tasks: &tasks,
@@ -102,7 +102,7 @@ driving!(a_finished_run_whose_task_is_cleared_runs_again, |ground| {
     let b = ground.reaches(&run, "b", TaskState::Success).await;
     let tasks = [ClearTask {
         key: b.task_key(),
-        retries: Some(0),
+        today: None,
     }];
     let clear = Clear {
         tasks: &tasks,

@@ -62,8 +62,7 @@ pub(super) async fn write(
                         *version
                     }
                     Some((version, _)) if !is_used(tx, scope, dag_id, version.id).await? => {
-                        replace_version(tx, scope, *version, file, dag, now).await?;
-                        *version
+                        replace_version(tx, scope, *version, file, dag, now).await?
                     }
                     Some((version, _)) => fresh_version(&mut versions, file, dag, version.number + 1),
                     None => fresh_version(&mut versions, file, dag, 1),
@@ -123,6 +122,7 @@ async fn is_used(tx: &mut Tx, scope: TeamScope, dag_id: &DagId, version: Uuid) -
         .row(
             "SELECT 1 AS one WHERE EXISTS (SELECT 1 FROM dag_run WHERE team_no = $1 AND dag_id = $2 \
              AND created_version_id = $3) OR EXISTS (SELECT 1 FROM task_instance WHERE team_no = $1 AND dag_id = $2 \
+             AND dag_version_id = $3) OR EXISTS (SELECT 1 FROM task_instance_history WHERE team_no = $1 AND dag_id = $2 \
              AND dag_version_id = $3)",
             vals![scope.team(), dag_id, version],
         )
@@ -164,6 +164,7 @@ async fn same_version(
     .map(drop)
 }
 
+/// Rewrites a version that nothing was made of, under another id: an id stands for one content, which others keep in memory.
 async fn replace_version(
     tx: &mut Tx,
     scope: TeamScope,
@@ -171,10 +172,11 @@ async fn replace_version(
     file: &ParsedFile,
     dag: &ParsedDag,
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<VersionRef, StoreError> {
+    let id = Uuid::now_v7();
     tx.run(
-        "UPDATE dag_version SET bundle = $1, last_updated = $2, hash = $3, data = $4, fileloc = $5, source_code = $6 \
-         WHERE team_no = $7 AND dag_id = $8 AND version_number = $9",
+        "UPDATE dag_version SET bundle = $1, last_updated = $2, hash = $3, data = $4, fileloc = $5, source_code = $6, \
+         id = $10 WHERE team_no = $7 AND dag_id = $8 AND version_number = $9",
         vals![
             &file.file.bundle,
             now,
@@ -184,11 +186,12 @@ async fn replace_version(
             &file.source,
             scope.team(),
             &dag.dag_id,
-            version.number
+            version.number,
+            id
         ],
     )
-    .await
-    .map(drop)
+    .await?;
+    Ok(VersionRef { id, ..version })
 }
 
 async fn insert_versions(

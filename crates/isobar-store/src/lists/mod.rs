@@ -18,7 +18,7 @@ pub mod matching;
 pub mod ordering;
 pub mod pools;
 pub mod runs;
-mod select;
+pub(crate) mod select;
 pub mod stats;
 pub mod stores;
 pub mod tags;

@@ -200,6 +200,8 @@ pub struct RunFilter {
     /// The Dag's id.
     pub dag_id_match: TextMatch,
     /// The partition.
+    pub partition: Option<String>,
+    /// A part of the partition.
     pub partition_key: TextMatch,
     /// A part of the name or URI of an asset whose event it consumed.
     pub consuming_asset: Option<String>,
@@ -243,6 +245,7 @@ fn narrow(select: &mut Select, filter: &RunFilter) {
     select.matches("r.run_id", &filter.run_id);
     select.matches("r.triggering_user", &filter.triggering_user);
     select.matches("r.dag_id", &filter.dag_id_match);
+    select.equal_if("r.partition_key", filter.partition.as_deref());
     select.matches("r.partition_key", &filter.partition_key);
     if let Some(text) = filter.consuming_asset.as_ref().filter(|text| !text.is_empty()) {
         let (name, uri) = (select.holds("a.name", text), select.holds("a.uri", text));

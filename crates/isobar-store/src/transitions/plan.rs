@@ -31,6 +31,8 @@ pub struct PlannedRun {
     pub rev: Rev,
     /// Instances to make.
     pub create: Vec<NewTaskInstance>,
+    /// The version of the Dag to which instances that have not ended move, where the run follows a new one.
+    pub follow: Option<Uuid>,
     /// What becomes of placeholders of mapped tasks.
     pub placeholders: Vec<Placeholder>,
     /// States decided without running.
@@ -56,6 +58,7 @@ impl PlannedRun {
             key,
             rev,
             create: Vec::new(),
+            follow: None,
             placeholders: Vec::new(),
             decided: Vec::new(),
             ready: Vec::new(),
@@ -70,6 +73,7 @@ impl PlannedRun {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.create.is_empty()
+            && self.follow.is_none()
             && self.placeholders.is_empty()
             && self.decided.is_empty()
             && self.ready.is_empty()
@@ -244,6 +248,14 @@ async fn write(
     let Some(open) = OpenRun::lock_at(tx, scope, &plan.key, plan.rev, now).await? else {
         return Ok(None);
     };
+    if let Some(version_id) = plan.follow {
+        tx.run(
+            "UPDATE task_instance SET dag_version_id = $4 WHERE team_no = $1 AND dag_id = $2 AND run_id = $3 \
+             AND (state IS NULL OR state NOT IN ('success', 'failed', 'skipped', 'upstream_failed', 'removed'))",
+            vals![scope.team(), &plan.key.dag_id, &plan.key.run_id, version_id],
+        )
+        .await?;
+    }
     if !plan.create.is_empty() {
         task_instances::insert(tx, scope, &plan.key, &plan.create, now).await?;
     }

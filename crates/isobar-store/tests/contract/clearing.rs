@@ -1,8 +1,9 @@
 //! Clearing and marking, as Airflow does.
 
-use crate::ground::{key, now, run_key};
+use crate::ground::{key, new_instance, now, run_key};
 use isobar_model::{AirflowTime, RunState, TaskState};
 use isobar_store::clearing::{self, Clear, ClearTask, Cleared};
+use isobar_store::task_instances::NewTaskInstance;
 use isobar_store::transitions::{Ended, TaskWrite, ended, restarted, started};
 use isobar_store::{events, task_instances};
 use isobar_wire::execution::{TaskIdentity, TaskStart};
@@ -33,7 +34,11 @@ fn clear(tasks: &[ClearTask]) -> Clear<'_> {
 fn task(retries: i32) -> [ClearTask; 1] {
     [ClearTask {
         key: key("t"),
-        retries: Some(retries),
+        today: Some(NewTaskInstance {
+            max_tries: retries,
+            pool: "as written today".to_owned(),
+            ..new_instance("t")
+        }),
     }]
 }
 
@@ -132,6 +137,7 @@ contract!(
             (RunState::Queued, None, None)
         );
         assert_eq!((after[0].state, after[0].try_number, after[0].max_tries), (None, 1, 3));
+        assert_eq!(after[0].pool, "as written today");
         assert_ne!(after[0].id, identity.ti_id);
         let mut tx = ground.store.begin().await.unwrap();
         assert!(

@@ -3,6 +3,7 @@
 
 #[macro_use]
 mod ground;
+mod backfills;
 mod clearing;
 mod counters_and_events;
 mod leases;

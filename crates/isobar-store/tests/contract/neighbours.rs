@@ -29,7 +29,7 @@ contract!(another_teams_rows_are_as_if_they_were_not_there, |ground| {
     assert_eq!(written, TaskWrite::Missing);
     let tasks = [ClearTask {
         key: key("t"),
-        retries: None,
+        today: None,
     }];
     let clear = Clear {
         tasks: &tasks,
