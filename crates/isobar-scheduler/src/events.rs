@@ -46,6 +46,9 @@ impl Pass<'_> {
                 EventKind::Request => self.answer_request(&event).await?,
             }
         }
+        // In the order in which they were made: the runs of a backfill start in theirs.
+        let mut of_runs: Vec<_> = of_runs.into_iter().collect();
+        of_runs.sort_by_key(|(_, events)| events.first().map(|event| event.seq));
         for (run, events) in of_runs {
             self.take_run_events(&run, events).await?;
         }

@@ -7,6 +7,7 @@ mod deployment;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use deployment::{Client, Database, Deployment};
 use serde_json::{Value, json};
@@ -163,10 +164,32 @@ fn a_backfill_goes_on_after_a_kill(database: Database, backwards: bool, order: [
     assert_eq!(made.status, 200, "{}", made.body);
     let path = format!("/api/v2/backfills/{}", made.body["id"]);
     wait_for_task(&ann, "daily", "backfill__2026-01-02T00:00:00+00:00", "work", "running");
+    let begun = std::time::Instant::now();
+    let said = || fs::read_to_string(evidence.join("said")).unwrap_or_default();
+    while !said().contains("02 try 1") {
+        assert!(
+            begun.elapsed().as_secs() < 60,
+            "the task that waits has not said so: {}",
+            said()
+        );
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
     let waiting = order.iter().position(|day| *day == "02").unwrap();
-    let ends =
-        |state: &str| ann.get(&format!("/api/v2/dags/daily/dagRuns?state={state}")).body["total_entries"].clone();
-    assert_eq!((ends("success"), ends("running")), (json!(waiting), json!(1)));
+    let said = || fs::read_to_string(evidence.join("said")).unwrap_or_default();
+    let end = Instant::now() + Duration::from_secs(60);
+    while !said().contains("02 try 1") {
+        assert!(Instant::now() < end, "the task that waits has not said so: {}", said());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let runs = ann.get("/api/v2/dags/daily/dagRuns").body["dag_runs"].clone();
+    let count = |state: &str| {
+        runs.as_array()
+            .unwrap()
+            .iter()
+            .filter(|run| run["state"] == state)
+            .count()
+    };
+    assert_eq!((count("success"), count("running")), (waiting, 1), "{runs:#}");
 
     place.kill("standalone");
     fs::write(evidence.join("go"), "").unwrap();

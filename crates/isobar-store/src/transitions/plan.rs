@@ -248,14 +248,6 @@ async fn write(
     let Some(open) = OpenRun::lock_at(tx, scope, &plan.key, plan.rev, now).await? else {
         return Ok(None);
     };
-    if let Some(version_id) = plan.follow {
-        tx.run(
-            "UPDATE task_instance SET dag_version_id = $4 WHERE team_no = $1 AND dag_id = $2 AND run_id = $3 \
-             AND (state IS NULL OR state NOT IN ('success', 'failed', 'skipped', 'upstream_failed', 'removed'))",
-            vals![scope.team(), &plan.key.dag_id, &plan.key.run_id, version_id],
-        )
-        .await?;
-    }
     if !plan.create.is_empty() {
         task_instances::insert(tx, scope, &plan.key, &plan.create, now).await?;
     }
@@ -299,6 +291,15 @@ async fn write(
         if !set(tx, scope, &plan.key, &keys, from, to, dates, now).await? {
             return Ok(None);
         }
+    }
+    // After what was decided: a task that the Dag has again follows as well.
+    if let Some(version_id) = plan.follow {
+        tx.run(
+            "UPDATE task_instance SET dag_version_id = $4 WHERE team_no = $1 AND dag_id = $2 AND run_id = $3 \
+             AND (state IS NULL OR state NOT IN ('success', 'failed', 'skipped', 'upstream_failed', 'removed'))",
+            vals![scope.team(), &plan.key.dag_id, &plan.key.run_id, version_id],
+        )
+        .await?;
     }
     let mut ready: BTreeMap<_, Vec<TaskKey>> = BTreeMap::new();
     for task in &plan.ready {
