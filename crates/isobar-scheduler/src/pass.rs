@@ -9,7 +9,7 @@ use isobar_engine::planner::RunEnd;
 use isobar_model::{TaskKey, TaskState, TeamId};
 use isobar_store::leases::Lease;
 use isobar_store::transitions::{PlanOutcome, PlannedRun, QueuedTask, commit_plans};
-use isobar_store::{Store, StoreError, Tx, events, loading};
+use isobar_store::{Store, StoreError, Tx, events, loading, rendered};
 use isobar_wire::execution::TaskIdentity;
 use jiff::Timestamp;
 
@@ -156,6 +156,10 @@ impl<'a> Pass<'a> {
             if let Some((run, end)) = self.ended.pop() {
                 self.call_back(&run, &end).await?;
                 self.meet_deadlines(&run, end.state).await?;
+                let keep = self.setting.rendered_runs;
+                if keep > 0 {
+                    rendered::trim(self.tx, self.setting.org.team(run.team), &run.key.dag_id, keep).await?;
+                }
             } else if let Some(run) = self.past.pop_first() {
                 self.tell_following(&run).await?;
             } else if let Some((dag, runs)) = self.failed_dags.pop_first() {

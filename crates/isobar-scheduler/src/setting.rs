@@ -32,6 +32,8 @@ pub struct Setting {
     pub heartbeat_timeout: Duration,
     /// What becomes of queued tasks that do not begin.
     pub stuck: StuckRule,
+    /// `core.num_dag_runs_to_retain_rendered_fields`; zero keeps all.
+    pub rendered_runs: u32,
     /// How long a lease lasts unless renewed.
     pub lease: Duration,
     /// How often to look for what no event told.

@@ -1,7 +1,7 @@
 //! Rendered template fields of task instances.
 
 use isobar_auth::TeamScope;
-use isobar_model::{RunKey, TaskKey};
+use isobar_model::{DagId, RunKey, TaskKey};
 use serde_json::Value;
 
 use crate::db::vals;
@@ -48,4 +48,19 @@ pub async fn get(tx: &mut Tx, scope: TeamScope, run: &RunKey, task: &TaskKey) ->
         )
         .await?;
     row.map(|row| row.json("fields")).transpose()
+}
+
+/// Forgets the rendered fields of runs that lie just beyond the Dag's latest `keep`: called as each run ends, so that older
+/// ones are forgotten already and no history is searched.
+///
+/// # Errors
+/// The database failed.
+pub async fn trim(tx: &mut Tx, scope: TeamScope, dag_id: &DagId, keep: u32) -> Result<(), StoreError> {
+    tx.run(
+        "DELETE FROM rendered_fields WHERE team_no = $1 AND dag_id = $2 AND run_id IN (SELECT run_id FROM dag_run \
+         WHERE team_no = $1 AND dag_id = $2 ORDER BY run_after DESC, id DESC LIMIT 20 OFFSET $3)",
+        vals![scope.team(), dag_id, keep],
+    )
+    .await
+    .map(drop)
 }

@@ -67,6 +67,7 @@ impl Working {
                 after: config.scheduler.task_queued_timeout,
                 times: config.scheduler.num_stuck_in_queued_retries,
             },
+            rendered_runs: config.core.num_dag_runs_to_retain_rendered_fields,
             lease: config.scheduler.lease,
             sweep_interval: config.scheduler.sweep_interval,
         };

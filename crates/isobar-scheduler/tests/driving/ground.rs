@@ -283,6 +283,7 @@ impl Ground {
             teams: HashMap::from([(TEAM, team)]),
             parallelism: 32,
             heartbeat_timeout: Duration::from_secs(300),
+            rendered_runs: 30,
             lease: Duration::from_secs(10),
             sweep_interval: Duration::from_secs(30),
             stuck: StuckRule::default(),

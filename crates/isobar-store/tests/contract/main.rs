@@ -5,6 +5,7 @@
 mod ground;
 mod backfills;
 mod clearing;
+mod consequences;
 mod counters_and_events;
 mod leases;
 mod moves;

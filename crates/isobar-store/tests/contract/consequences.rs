@@ -1,0 +1,75 @@
+//! Deadlines of runs, and how long rendered fields are kept.
+
+use crate::ground::{key, now};
+use isobar_store::deadlines::{self, NewDeadline};
+use isobar_store::{rendered, runs};
+use jiff::SignedDuration;
+use serde_json::json;
+
+contract!(a_deadline_is_missed_once_unless_it_was_met, |ground| {
+    let (late, timely) = (
+        ground.run(1, "d", "late", &[]).await,
+        ground.run(1, "d", "timely", &[]).await,
+    );
+    let (scope, soon) = (ground.team(1), now() + SignedDuration::from_secs(60));
+    let deadline = NewDeadline {
+        number: 0,
+        due_at: soon,
+        callback: json!({"path": "a.b"}),
+    };
+    let mut tx = ground.store.begin().await.unwrap();
+    for run in [&late, &timely] {
+        assert!(!deadlines::are_made(&mut tx, scope, &run.key()).await.unwrap());
+        deadlines::make(&mut tx, scope, &run.key(), std::slice::from_ref(&deadline))
+            .await
+            .unwrap();
+        deadlines::make(&mut tx, scope, &run.key(), std::slice::from_ref(&deadline))
+            .await
+            .unwrap();
+        assert!(deadlines::are_made(&mut tx, scope, &run.key()).await.unwrap());
+    }
+    assert_eq!(deadlines::next_due(&mut tx, &ground.org).await.unwrap(), Some(soon));
+    deadlines::meet(&mut tx, scope, &timely.key(), now()).await.unwrap();
+    assert_eq!(deadlines::miss(&mut tx, &ground.org, now()).await.unwrap(), []);
+    let after = soon + SignedDuration::from_secs(1);
+    let missed = deadlines::miss(&mut tx, &ground.org, after).await.unwrap();
+    assert_eq!(missed.len(), 1);
+    assert_eq!((&missed[0].run, missed[0].due_at), (&late.key(), soon));
+    assert_eq!(missed[0].callback["path"], "a.b");
+    assert_eq!(deadlines::miss(&mut tx, &ground.org, after).await.unwrap(), []);
+    runs::delete(&mut tx, scope, &late.key(), now()).await.unwrap();
+    assert!(!deadlines::are_made(&mut tx, scope, &late.key()).await.unwrap());
+});
+
+contract!(rendered_fields_are_kept_of_the_latest_runs, |ground| {
+    let scope = ground.team(1);
+    let mut made = Vec::new();
+    for run in ["a", "b", "c"] {
+        made.push(ground.run(1, "d", run, &["t"]).await);
+    }
+    let other = ground.run(2, "d", "a", &["t"]).await;
+    let mut tx = ground.store.begin().await.unwrap();
+    for run in &made {
+        rendered::set(&mut tx, scope, &run.key(), &key("t"), &json!({"x": 1}))
+            .await
+            .unwrap();
+    }
+    rendered::set(&mut tx, ground.team(2), &other.key(), &key("t"), &json!({"x": 1}))
+        .await
+        .unwrap();
+    rendered::trim(&mut tx, scope, &"d".into(), 2).await.unwrap();
+    let mut kept = Vec::new();
+    for run in &made {
+        kept.push(
+            rendered::get(&mut tx, scope, &run.key(), &key("t"))
+                .await
+                .unwrap()
+                .is_some(),
+        );
+    }
+    assert_eq!(kept, [false, true, true]);
+    let theirs = rendered::get(&mut tx, ground.team(2), &other.key(), &key("t"))
+        .await
+        .unwrap();
+    assert!(theirs.is_some(), "another team's Dag of the same name is another Dag");
+});
