@@ -156,20 +156,41 @@ fn every_template() -> BTreeSet<String> {
                 folders.push(entry.path());
                 continue;
             }
-            let text = fs::read_to_string(entry.path()).unwrap_or_default();
+            let text = fs::read_to_string(entry.path()).expect("a source");
             for part in text.split(".route(").skip(1) {
-                if let Some(template) = part
-                    .trim_start()
-                    .strip_prefix('"')
-                    .and_then(|rest| rest.split('"').next())
-                {
-                    found.insert(template.to_owned());
-                }
+                let template = template(part.trim_start(), &text);
+                found.insert(template.unwrap_or_else(|| {
+                    panic!(
+                        "{}: this test cannot read the route `{}`",
+                        entry.path().display(),
+                        part.lines().next().unwrap_or_default()
+                    )
+                }));
             }
         }
     }
     assert!(found.len() > 30, "the routes were found: {found:?}");
     found
+}
+
+/// What stands first between the parentheses of `.route(…)`: a text, a constant of the file, or one made of such.
+fn template(part: &str, source: &str) -> Option<String> {
+    let text = |from: &str| Some(from.strip_prefix('"')?.split('"').next()?.to_owned());
+    let constant = |name: &str| text(source.split(&format!("const {name}: &str = ")).nth(1)?);
+    let part = part.trim_start_matches('&').trim_start();
+    if let Some(formatted) = part.strip_prefix("format!(").and_then(|rest| text(rest.trim_start())) {
+        let (name, rest) = formatted.strip_prefix('{')?.split_once('}')?;
+        return Some(constant(name)? + &rest.replace("{{", "{").replace("}}", "}"));
+    }
+    if let Some(rest) = part.strip_prefix("at(").and_then(text) {
+        return Some(constant("ALL")? + &rest);
+    }
+    text(part).or_else(|| {
+        constant(
+            part.split(|letter: char| !letter.is_alphanumeric() && letter != '_')
+                .next()?,
+        )
+    })
 }
 
 /// A template filled with the names of one team: `bravo`, whose things exist, or one that does not exist.
