@@ -83,12 +83,6 @@ pub(crate) const SAME_MEANING: &[(&str, &str, &str, &str)] = &[
     ("scheduler", "task_queued_timeout", "scheduler", "task_queued_timeout"),
     (
         "scheduler",
-        "num_stuck_in_queued_retries",
-        "scheduler",
-        "num_stuck_in_queued_retries",
-    ),
-    (
-        "scheduler",
         "task_instance_heartbeat_timeout",
         "tasks",
         "heartbeat_timeout",

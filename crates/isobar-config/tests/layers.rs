@@ -380,6 +380,7 @@ name = "analytics"  # isobar.toml:8:8
 restore = false  # default
 folders = ["dags"]  # isobar.toml:9:11
 requirements = ["pandas==2.2.3"]  # isobar.toml:10:16
+launch = "warm"  # default
 isolation = "landlock"  # default
 weight = 1  # default
 guaranteed = 0  # default

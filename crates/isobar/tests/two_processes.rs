@@ -87,11 +87,13 @@ fn meddle(client: &Client, seed: u64, seconds: u64) -> Vec<String> {
 
 /// Whether a person marked the run or a task of it; looks at the whole of its audit log.
 fn was_marked(client: &Client, run: &str) -> bool {
+    let run = run.replace('+', "%2B");
     let mut seen = 0;
     loop {
         let path = format!("/api/v2/eventLogs?dag_id=busy&run_id={run}&limit=100&offset={seen}");
         let page = client.get(&path).body;
         let logs = page["event_logs"].as_array().expect("event logs");
+        assert!(seen > 0 || !logs.is_empty(), "every run has records");
         if logs
             .iter()
             .any(|log| log["event"].as_str().is_some_and(|event| event.contains("patch")))
