@@ -254,7 +254,7 @@ CLEARING = [
     clear(dag_run_id="r1", only_failed=False, task_ids=["m", ["m", 1], ["mg.j", 1]]),
     clear(dag_run_id="r1", only_failed=False, task_ids=["made_up"]),
     clear(only_failed=False, task_ids=["b"], include_upstream=True),
-    clear(only_failed=False, task_ids=[["mg.j", 0]], include_upstream=True, start_date="2026-02-02T00:00:00Z", end_date="2026-02-03T00:00:00Z"),
+    clear(only_failed=False, task_ids=[["mg.j", 0]], include_upstream=True, start_date="2026-02-02T00:00:00Z", end_date="2026-02-03T00:00:00Z"),  # noqa: E501
     clear(dag_run_id="r2", only_failed=False, task_ids=["b"], include_past=True),
     clear(dag_run_id="r2", only_failed=False, task_ids=["b"], include_future=True),
     clear(dag_run_id="r2", only_failed=False, task_ids=["b"], include_future=True, include_past=True),
@@ -346,7 +346,7 @@ MARKING = [
     ),
     patch(
         f"{F}/dagRuns/k4/taskInstances",
-        {"actions": [{"action": "update", "entities": [{"task_id": "mg.i", "map_index": 1, "new_state": "failed", "include_downstream": True}]}]},
+        {"actions": [{"action": "update", "entities": [{"task_id": "mg.i", "map_index": 1, "new_state": "failed", "include_downstream": True}]}]},  # noqa: E501
     ),
     instances("k4"),
     # Runs
@@ -395,7 +395,7 @@ DELETING = [
     ),
     patch(
         f"{D}/~/dagRuns/~/taskInstances",
-        {"actions": [{"action": "delete", "entities": ["a", {"task_id": "a"}, {"task_id": "c", "dag_id": "life_flow", "dag_run_id": "k4"}]}]},
+        {"actions": [{"action": "delete", "entities": ["a", {"task_id": "a"}, {"task_id": "c", "dag_id": "life_flow", "dag_run_id": "k4"}]}]},  # noqa: E501
     ),
     patch(f"{F}/dagRuns/k4/taskInstances", {"actions": [{"action": "delete", "entities": [{"task_id": "mg.j"}]}]}),
     instances("k4"),

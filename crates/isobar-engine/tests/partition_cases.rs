@@ -1,8 +1,6 @@
 //! Partition mappers answer what Airflow's answer (recorded by `data/record_partitions.py`): formats, zones, changes of the
 //! clocks, windows, wait policies, and all of them nested.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where its data are wrong")]
-
 use std::collections::BTreeSet;
 
 use isobar_engine::partition::{Keys, Mapper};

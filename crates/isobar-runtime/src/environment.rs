@@ -235,7 +235,7 @@ pub fn ready(spec: &EnvironmentSpec) -> Result<Environment, EnvironmentError> {
             python_version: probe.python.clone(),
             read: probe.folders(),
             made: false,
-            packages: Some(probe.packages.clone()),
+            packages: Some(probe.packages),
             python,
             _hold: None,
         });

@@ -45,7 +45,7 @@ async fn log_files_have_airflows_lines_in_airflows_order_with_airflows_keys() {
         .stderr(Stdio::inherit())
         .output()
         .unwrap();
-    let theirs = String::from_utf8(out.stdout).unwrap();
+    let theirs = String::from_utf8(out.stdout).expect("a path");
     let theirs: Value = serde_json::from_str(theirs.lines().last().expect("the script prints its logs")).unwrap();
     for task in tasks {
         let done = team.run(&MemoryApi::with(|_| {}), task).await;
@@ -82,8 +82,8 @@ fn shortcuts_through_the_sdk_come_to_the_same_results() {
 /// Those that come with Airflow, of many kinds of operators.
 fn example_dags() -> Vec<std::path::PathBuf> {
     let program = "import os, airflow; print(os.path.join(os.path.dirname(airflow.__file__), 'example_dags'))";
-    let out = Command::new(python()).args(["-c", program]).output().unwrap();
-    let folder = String::from_utf8(out.stdout).unwrap();
+    let out = Command::new(python()).args(["-c", program]).output().expect("Python");
+    let folder = String::from_utf8(out.stdout).expect("a path");
     let names = [
         "example_bash_operator.py",
         "example_branch_labels.py",

@@ -58,7 +58,7 @@ impl Pass<'_> {
     /// What failures mean for others (`fail_fast`) is not in the rows: it must be heard even where the rows are known already.
     pub(crate) fn note_failures(&mut self, claimed: &[StoredEvent]) {
         for event in claimed.iter().filter(|event| event.kind == EventKind::Run) {
-            let failed = event.body.get("failed").map(|keys| Vec::deserialize(keys));
+            let failed = event.body.get("failed").map(Vec::deserialize);
             if let Some(Ok(keys)) = failed {
                 let known = self.failed.entry(run_of(event)).or_default();
                 known.extend(keys);

@@ -53,7 +53,7 @@ pub(crate) async fn take_reports(
         }
         if !ended {
             let reason = report.failure.as_deref().unwrap_or("its process ended without a word");
-            fail_if_held(store, setting, identity, Some("state mismatch"), reason).await?;
+            Box::pin(fail_if_held(store, setting, identity, Some("state mismatch"), reason)).await?;
         } else if report.callbacks_lost {
             let reason = report.failure.as_deref().unwrap_or("its process was killed");
             call_back_instead(store, setting, identity, reason).await?;
@@ -267,7 +267,14 @@ pub(crate) async fn adopt_orphans(store: &Store, setting: &Setting, ours: &AllHe
                     "a task that was queued and had not begun when the server ended is queued again");
             }
         } else {
-            fail_if_held(store, setting, &identity, None, "the server that ran it was ended").await?;
+            Box::pin(fail_if_held(
+                store,
+                setting,
+                &identity,
+                None,
+                "the server that ran it was ended",
+            ))
+            .await?;
         }
     }
     Ok(())
@@ -316,7 +323,14 @@ pub(crate) async fn find_silent(store: &Store, setting: &Setting) -> Result<usiz
             executor.cancel(&identity);
         }
         let reason = format!("no heartbeat came for {} s", setting.heartbeat_timeout.as_secs());
-        fail_if_held(store, setting, &identity, Some("heartbeat timeout"), &reason).await?;
+        Box::pin(fail_if_held(
+            store,
+            setting,
+            &identity,
+            Some("heartbeat timeout"),
+            &reason,
+        ))
+        .await?;
         count += 1;
     }
     Ok(count)

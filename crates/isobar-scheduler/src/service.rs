@@ -134,7 +134,7 @@ impl Scheduler {
 
     async fn lead(&mut self, lease: &Lease, shutdown: &CancellationToken) -> Result<(), StoreError> {
         let signals = self.store.signals().subscribe();
-        losses::adopt_orphans(&self.store, &self.setting, &self.held).await?;
+        Box::pin(losses::adopt_orphans(&self.store, &self.setting, &self.held)).await?;
         let mut memory = Memory::new();
         memory.held = std::mem::take(&mut self.held);
         let outcome = match load::everything(&self.store, &self.setting, lease, &mut memory).await {
@@ -174,9 +174,9 @@ impl Scheduler {
                         return Err(StoreError::LeaseLost(LEASE.to_owned()));
                     }
                 }
-                Happened::Sweep => self.sweep(memory, lease).await?,
+                Happened::Sweep => Box::pin(self.sweep(memory, lease)).await?,
                 Happened::Reports(reports) => {
-                    losses::take_reports(&self.store, &self.setting, memory, reports).await?;
+                    Box::pin(losses::take_reports(&self.store, &self.setting, memory, reports)).await?;
                 }
                 Happened::Events | Happened::Timer => {
                     waits::end_overdue(&self.store, &self.setting, memory).await?;
@@ -222,7 +222,7 @@ impl Scheduler {
         if silent > 0 {
             tracing::warn!(silent, "the sweep found tasks whose heartbeats stopped");
         }
-        let stuck = losses::find_stuck(&self.store, &self.setting).await?;
+        let stuck = Box::pin(losses::find_stuck(&self.store, &self.setting)).await?;
         if stuck > 0 {
             tracing::warn!(stuck, "the sweep found tasks that were queued and did not begin");
         }

@@ -109,7 +109,7 @@ async fn bury_triggerers(store: &Store, org: &OrgScope) {
         Ok(0) => {}
         Ok(buried) => tracing::info!(buried, "triggers of a server that was killed are free again"),
         Err(error) => {
-            tracing::warn!(%error, "dead triggerers could not be looked for; their triggers wait half a minute")
+            tracing::warn!(%error, "dead triggerers could not be looked for; their triggers wait half a minute");
         }
     }
 }

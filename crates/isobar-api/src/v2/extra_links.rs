@@ -38,7 +38,7 @@ async fn links(mut ask: Ask) -> Answer {
         .task_by_id(task_id.as_str())
         .ok_or_else(|| ApiError::not_found(format!("Task with ID = {task_id} not found")))?;
     if let Some(wanted) = try_number
-        && !all.iter().any(|row| i64::from(row.try_number) == wanted)
+        && !all.iter().any(|row| row.try_number == wanted)
     {
         return Err(ApiError::not_found(format!(
             "TaskInstanceHistory not found for try_number={wanted}"

@@ -15,7 +15,7 @@ pub(super) fn strftime(moment: &Moment, format: &str) -> String {
         }
         let mut ahead = rest.clone();
         let mut directive = String::from("%");
-        while let Some(next) = ahead.next() {
+        for next in ahead.by_ref() {
             directive.push(next);
             if !matches!(next, '-' | '_' | '0' | '^' | '#') {
                 break;

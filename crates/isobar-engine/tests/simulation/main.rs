@@ -457,9 +457,11 @@ impl World {
                 .unwrap();
             if heard == Some(true) {
                 ti.last_heard = now;
-            } else if ti.inst.state == Some(TaskState::Queued) && heard.is_none() && self.scheduler.is_some() {
-                self.lose(&run, &key);
-            } else if ti.inst.state != Some(TaskState::Queued) && now.duration_since(ti.last_heard) > PATIENCE {
+                continue;
+            }
+            let queued = ti.inst.state == Some(TaskState::Queued);
+            let nobody_has_it = queued && heard.is_none() && self.scheduler.is_some();
+            if nobody_has_it || (!queued && now.duration_since(ti.last_heard) > PATIENCE) {
                 self.lose(&run, &key);
             }
         }

@@ -97,6 +97,7 @@ impl Scheduler {
     }
 
     /// Claims events (not always all, in any order, some of them twice), decides and writes. `interfere` may write between.
+    #[expect(clippy::too_many_arguments, reason = "a pass is decided by all of these")]
     pub(crate) fn pass(
         &mut self,
         org: &Organisation,
@@ -304,7 +305,7 @@ impl<'a> Pass<'a> {
                     continue;
                 }
                 Command::Ready { key, .. } | Command::DeferAtOnce { key, .. } => {
-                    self.offer(run, key, Some(TaskState::Scheduled))
+                    self.offer(run, key, Some(TaskState::Scheduled));
                 }
                 Command::SetState { key, from, to, .. } => {
                     let holds = |state: &Option<TaskState>| {

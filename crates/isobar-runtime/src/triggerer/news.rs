@@ -93,6 +93,7 @@ pub(super) fn answer(start: &[Value], stop: &[i64], stored: &[i64]) -> Value {
 mod tests {
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "a literal is given")]
     fn read(body: Value) -> Report {
         Report::read(body.as_object().unwrap())
     }

@@ -99,7 +99,7 @@ driving!(
             said.last().unwrap().contains("queued 3 times and never began"),
             "{said:?}"
         );
-        let asked = asked(&ground).await;
+        let asked = asked(ground).await;
         assert_eq!(asked.len(), 1);
         assert_eq!(asked[0].request["task_callback_type"], "failed");
         at.stop().await;
@@ -112,7 +112,7 @@ driving!(who_wants_mail_of_a_lost_task_gets_it, |ground| {
     let at = ground.start(8);
     let run = ground.trigger("d", "r").await;
     assert_eq!(ground.ended(&run).await, RunState::Failed);
-    let asked = asked(&ground).await;
+    let asked = asked(ground).await;
     let kinds: Vec<_> = asked.iter().map(|one| one.request["email_type"].clone()).collect();
     assert_eq!(kinds, ["failure"], "none of the retry, one of the end");
     at.stop().await;

@@ -185,7 +185,7 @@ pub async fn pending(tx: &mut Tx, scope: TeamScope, dag_id: &DagId) -> Result<Ve
     let mut found: BTreeMap<i64, Pending> = BTreeMap::new();
     for row in &rows {
         let id = row.int("id")?;
-        if !found.contains_key(&id) {
+        if let std::collections::btree_map::Entry::Vacant(e) = found.entry(id) {
             let one = Pending {
                 id,
                 key: row.text("partition_key")?,
@@ -193,7 +193,7 @@ pub async fn pending(tx: &mut Tx, scope: TeamScope, dag_id: &DagId) -> Result<Ve
                 fingerprint: row.json("fingerprint")?,
                 arrived: Vec::new(),
             };
-            found.insert(id, one);
+            e.insert(one);
         }
         if let (Some(one), Some(key)) = (found.get_mut(&id), row.maybe_text("source_key")?) {
             let Some(name) = row.maybe_text("name")? else { continue };
