@@ -30,46 +30,13 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 RANDOM = re.compile(r"(?<=__)[A-Za-z0-9]{8}$")
 SET = re.compile(r"\{'[^{}:]*'\}")
 LOG_ID = re.compile(r"(?<=when you look for ID )\w+")
-# Values that no two servers share. The kind of the value (null, text, number) is compared all the same.
-FREE = {
-    "file_token",
-    "last_parsed_time",
-    "last_parse_duration",
-    "last_parsed",
-    "created_at",
-    "updated_at",
-    "queued_at",
-    "timestamp",
-    "run_after",
-    "next_dagrun_run_after",
-    "fileloc",
-    "id",
-    "git_version",
-    "latest_scheduler_heartbeat",
-    "when",
-    "event_log_id",
-    "access_token",
-    "import_error_id",
-    "asset_id",
-    "next_cursor",
-    "previous_cursor",
-    "continuation_token",
-    "start_date",
-    "end_date",
-    "bundle_name",
-}
-# Where the two differ on purpose: (path of the request as a regular expression, place in the body as a regular expression, why).
-ON_PURPOSE = [
-    (r"/monitor/health", r".*", "no triggerer yet; heartbeats are leases"),
-    (r"/eventLogs\?", r"\.total_entries", "what was refused is not recorded: the audit log tells of changes"),
-    (r"/version", r"\.git_version", "another build"),
-    (r".*", r".*last_parse_duration", "`airflow dags reserialize` measures nothing"),
-    (r".*", r".*next_dagrun_.*", "set by the scheduler, which does not run here"),
-    (r"/clearTaskInstances", r".*\.note", "Airflow's answer has the notes from before the request"),
-    (r"/taskInstances$", r"\.update\..*", "several indices are one entity, which is updated once and succeeds"),
-    (r".*/k4/taskInstances", r".*\.note", "of these, all get the note, not the first alone"),
-    (r".*", r".*unixname", "the API server's user, until the task runs; here null until then"),
-]
+# What the tests that ask the recorded answers again (crates/isobar-api/tests/airflow_answers.rs) read too: names of values that
+# no two servers share, whose kind (null, text, number) is compared all the same; and where the two differ on purpose: path of
+# the request and place in the body as regular expressions, and why.
+WHAT_DIFFERS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../crates/isobar-api/tests/data/what_differs.json")
+with open(WHAT_DIFFERS) as file:
+    what_differs = json.load(file)
+FREE, ON_PURPOSE = set(what_differs["free"]), what_differs["on_purpose"]
 
 
 class Server:

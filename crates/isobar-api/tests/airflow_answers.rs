@@ -19,47 +19,20 @@ const ANSWERS: &str = include_str!("data/airflow_answers.jsonl");
 const LIFE: &str = include_str!("data/life_answers.jsonl");
 const LIFE_DAGS: &str = include_str!("data/life_dags.json");
 
-/// Values that no two servers share; their kind is compared all the same. As FREE in the tool.
-const FREE: [&str; 25] = [
-    "file_token",
-    "last_parsed_time",
-    "last_parse_duration",
-    "last_parsed",
-    "created_at",
-    "updated_at",
-    "queued_at",
-    "timestamp",
-    "run_after",
-    "next_dagrun_run_after",
-    "fileloc",
-    "id",
-    "git_version",
-    "latest_scheduler_heartbeat",
-    "when",
-    "event_log_id",
-    "access_token",
-    "import_error_id",
-    "asset_id",
-    "next_cursor",
-    "previous_cursor",
-    "continuation_token",
-    "start_date",
-    "end_date",
-    "bundle_name",
-];
+/// What differs by nature and what on purpose; `tools/compare_rest.py` says what is what and reads it too.
+const WHAT_DIFFERS: &str = include_str!("data/what_differs.json");
 
-/// Where the two differ on purpose: path of the request, place in the body. As ON_PURPOSE in the tool.
-const ON_PURPOSE: [(&str, &str); 9] = [
-    ("/monitor/health", ".*"),
-    (r"/eventLogs\?", r"\.total_entries"),
-    ("/version", r"\.git_version"),
-    (".*", ".*last_parse_duration"),
-    (".*", ".*next_dagrun_.*"),
-    (".*", ".*unixname"),
-    ("/clearTaskInstances", r".*\.note"),
-    ("/taskInstances$", r"\.update\..*"),
-    ("/k4/taskInstances", r".*\.note"),
-];
+#[derive(serde::Deserialize)]
+struct WhatDiffers {
+    /// Names of values that no two servers share.
+    free: Vec<String>,
+    /// Path of the request, place in the body, why.
+    on_purpose: Vec<(String, String, String)>,
+}
+
+fn what_differs() -> WhatDiffers {
+    serde_json::from_str(WHAT_DIFFERS).unwrap()
+}
 
 struct Plain {
     uuid: Regex,
@@ -83,7 +56,7 @@ impl Plain {
             set: Regex::new(r"\{('[^{}:]*')\}").unwrap(),
             random: Regex::new("^(backfill__.*__)[A-Za-z0-9]{8}$").unwrap(),
             any_order: Vec::new(),
-            free: FREE.iter().map(|name| (*name).to_owned()).collect(),
+            free: what_differs().free,
         }
     }
 
@@ -219,9 +192,10 @@ const NULLS_FIRST: [&str; 2] = ["/variables?order_by=description", "/connections
 async fn ask_again(world: &World, answers: &str) {
     let nulls_last = world.state.store.dialect() == isobar_store::Dialect::Postgres;
     let admin = Client::login(world, "admin").await;
-    let on_purpose: Vec<(Regex, Regex)> = ON_PURPOSE
+    let on_purpose: Vec<(Regex, Regex)> = what_differs()
+        .on_purpose
         .iter()
-        .map(|(path, place)| {
+        .map(|(path, place, _)| {
             (
                 Regex::new(path).unwrap(),
                 Regex::new(&format!("^(?:{place})$")).unwrap(),
