@@ -72,11 +72,7 @@ impl HelperSpec {
             start_timeout: Duration::from_secs(60),
             plugins: team.plugins_folder.clone(),
             log_folder: config.log_folder(team),
-            masking: MaskerConfig {
-                hide_sensitive_names: config.core.hide_sensitive_var_conn_fields,
-                more_sensitive_names: config.core.sensitive_var_conn_names.clone(),
-                min_length: config.logging.min_length_masked_secret as usize,
-            },
+            masking: MaskerConfig::from_config(config),
         }
     }
 }

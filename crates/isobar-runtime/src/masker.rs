@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
+use isobar_config::Config;
 use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
@@ -32,6 +33,18 @@ pub struct MaskerConfig {
     pub more_sensitive_names: Vec<String>,
     /// `[logging] min_length_masked_secret`: shorter values are not masked, in characters.
     pub min_length: usize,
+}
+
+impl MaskerConfig {
+    /// What the configuration says.
+    #[must_use]
+    pub fn from_config(config: &Config) -> Self {
+        Self {
+            hide_sensitive_names: config.core.hide_sensitive_var_conn_fields,
+            more_sensitive_names: config.core.sensitive_var_conn_names.clone(),
+            min_length: config.logging.min_length_masked_secret as usize,
+        }
+    }
 }
 
 impl Default for MaskerConfig {

@@ -178,7 +178,7 @@ fn supervisor_config(config: &Config) -> anyhow::Result<SupervisorConfig> {
         hostname: hostname.trim().to_owned(),
         unixname,
         frame_limit: isobar_wire::frames::DEFAULT_FRAME_LIMIT,
-        masker: masking(config),
+        masker: MaskerConfig::from_config(config),
         timers: Timers {
             heartbeat: config.tasks.heartbeat_interval,
             overtime: config.tasks.success_overtime,
@@ -186,15 +186,6 @@ fn supervisor_config(config: &Config) -> anyhow::Result<SupervisorConfig> {
             ..Timers::default()
         },
     })
-}
-
-/// What logs hide.
-fn masking(config: &Config) -> MaskerConfig {
-    MaskerConfig {
-        hide_sensitive_names: config.core.hide_sensitive_var_conn_fields,
-        more_sensitive_names: config.core.sensitive_var_conn_names.clone(),
-        min_length: config.logging.min_length_masked_secret as usize,
-    }
 }
 
 /// Runs workloads as forks of the team's zygote.
@@ -402,7 +393,7 @@ impl Ground {
             holder: Holder::this_process().to_string(),
             capacity: TRIGGERS_AT_ONCE,
             base_log_folder: self.config.logging.folder.clone(),
-            masking: masking(&self.config),
+            masking: MaskerConfig::from_config(&self.config),
             timers: TriggererTimers::default(),
         };
         Triggerer::start(
