@@ -6,11 +6,10 @@
 use std::collections::BTreeSet;
 
 use isobar_auth::TeamScope;
-use isobar_model::TeamName;
 use isobar_store::task_instances::TaskInstance;
 use isobar_store::triggers::{self, Kwargs, StoredTrigger};
 use isobar_store::{StoreError, Tx, dags, runs, seal};
-use isobar_wire::execution::{Answering, Caller, Refusal, TaskIdentity};
+use isobar_wire::execution::{Answering, Caller, Refusal};
 use isobar_wire::triggers::{Assigned, Beat, RunTrigger, TriggerApi, TriggerNews};
 use isobar_wire::workload::log_path;
 use jiff::{SignedDuration, Timestamp};
@@ -109,7 +108,7 @@ impl Execution {
             message["dag_data"] = dag;
             message["dag_run_data"] = run;
         }
-        let log = log_path(&identity(ti, caller.team_name()));
+        let log = log_path(&ti.identity(caller.team_name()));
         Ok(Some(RunTrigger {
             id: trigger.id,
             message,
@@ -169,21 +168,6 @@ fn instance(ti: &TaskInstance) -> Value {
         "pool_slots": ti.pool_slots,
         "priority_weight": ti.priority_weight,
     })
-}
-
-/// The identity of a task instance's try.
-pub(crate) fn identity(ti: &TaskInstance, team_name: &TeamName) -> TaskIdentity {
-    TaskIdentity {
-        team: ti.team,
-        team_name: team_name.clone(),
-        dag_id: ti.dag_id.clone(),
-        run_id: ti.run_id.clone(),
-        task_id: ti.task_id.clone(),
-        map_index: ti.map_index,
-        try_number: ti.try_number,
-        ti_id: ti.id,
-        dispatch: ti.dispatch,
-    }
 }
 
 impl TriggerApi for Execution {

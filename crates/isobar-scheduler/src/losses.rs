@@ -16,7 +16,6 @@ use isobar_wire::workload::WorkloadEnded;
 use jiff::Timestamp;
 pub(crate) use requests::{instance_json, run_json};
 pub use stuck::StuckRule;
-pub(crate) use stuck::find_stuck;
 
 use crate::memory::{AllHeld, Memory, RunRef};
 use crate::setting::Setting;
@@ -248,17 +247,41 @@ async fn version_of(tx: &mut Tx, setting: &Setting, ti: &TaskInstance) -> Result
 /// # Errors
 /// The database failed.
 pub(crate) async fn adopt_orphans(store: &Store, setting: &Setting, ours: &AllHeld) -> Result<(), StoreError> {
+    adopt(store, setting, ours, &held(store, setting).await?).await
+}
+
+/// Looks through what executors hold, as the rows say, for tasks in any trouble. Each is read again before it is ended.
+///
+/// # Errors
+/// The database failed.
+pub(crate) async fn sweep(store: &Store, setting: &Setting, ours: &AllHeld) -> Result<(), StoreError> {
+    let held = held(store, setting).await?;
+    let silent = find_silent(store, setting, &held).await?;
+    if silent > 0 {
+        tracing::warn!(silent, "the sweep found tasks whose heartbeats stopped");
+    }
+    let stuck = Box::pin(stuck::find_stuck(store, setting, &held)).await?;
+    if stuck > 0 {
+        tracing::warn!(stuck, "the sweep found tasks that were queued and did not begin");
+    }
+    adopt(store, setting, ours, &held).await
+}
+
+/// Task instances that are queued or worked.
+async fn held(store: &Store, setting: &Setting) -> Result<Vec<TaskInstance>, StoreError> {
     let mut tx = store.read().await?;
-    let held = loading::held_instances(&mut tx, &setting.org).await?;
-    drop(tx);
+    loading::held_instances(&mut tx, &setting.org).await
+}
+
+async fn adopt(store: &Store, setting: &Setting, ours: &AllHeld, held: &[TaskInstance]) -> Result<(), StoreError> {
     for ti in held {
         let Some(team) = setting.teams.get(&ti.team) else {
             continue;
         };
-        if is_ours(ours, &ti) || !dies_with_us(setting, &ti) {
+        if is_ours(ours, ti) || !dies_with_us(setting, ti) {
             continue;
         }
-        let identity = identity(&ti, team.name.clone());
+        let identity = ti.identity(&team.name);
         if ti.state == Some(TaskState::Queued) {
             let mut tx = store.begin().await?;
             if let TaskWrite::Done(()) = put_back(&mut tx, &setting.org, &identity, Timestamp::now()).await? {
@@ -301,10 +324,7 @@ fn dies_with_us(setting: &Setting, ti: &TaskInstance) -> bool {
 ///
 /// # Errors
 /// The database failed.
-pub(crate) async fn find_silent(store: &Store, setting: &Setting) -> Result<usize, StoreError> {
-    let mut tx = store.read().await?;
-    let held = loading::held_instances(&mut tx, &setting.org).await?;
-    drop(tx);
+async fn find_silent(store: &Store, setting: &Setting, held: &[TaskInstance]) -> Result<usize, StoreError> {
     let limit = Timestamp::now() - setting.heartbeat_timeout;
     let silent = held.iter().filter(|ti| {
         matches!(ti.state, Some(TaskState::Running | TaskState::Restarting))
@@ -315,7 +335,7 @@ pub(crate) async fn find_silent(store: &Store, setting: &Setting) -> Result<usiz
         let Some(team) = setting.teams.get(&ti.team) else {
             continue;
         };
-        let identity = identity(ti, team.name.clone());
+        let identity = ti.identity(&team.name);
         if let Some(executor) = setting
             .executor_of(ti.team, ti.executor.as_deref())
             .and_then(|key| setting.executor(&key))
@@ -341,20 +361,6 @@ fn is_worked(state: Option<TaskState>) -> bool {
         state,
         Some(TaskState::Queued | TaskState::Running | TaskState::Restarting)
     )
-}
-
-fn identity(ti: &TaskInstance, team_name: isobar_model::TeamName) -> TaskIdentity {
-    TaskIdentity {
-        team: ti.team,
-        team_name,
-        dag_id: ti.dag_id.clone(),
-        run_id: ti.run_id.clone(),
-        task_id: ti.task_id.clone(),
-        map_index: ti.map_index,
-        try_number: ti.try_number,
-        ti_id: ti.id,
-        dispatch: ti.dispatch,
-    }
 }
 
 fn run_key(identity: &TaskIdentity) -> RunKey {

@@ -218,15 +218,7 @@ impl Scheduler {
             tracing::warn!(missed, "the sweep found events that no hint told of");
             self.passes(memory, lease).await?;
         }
-        let silent = losses::find_silent(&self.store, &self.setting).await?;
-        if silent > 0 {
-            tracing::warn!(silent, "the sweep found tasks whose heartbeats stopped");
-        }
-        let stuck = Box::pin(losses::find_stuck(&self.store, &self.setting)).await?;
-        if stuck > 0 {
-            tracing::warn!(stuck, "the sweep found tasks that were queued and did not begin");
-        }
-        losses::adopt_orphans(&self.store, &self.setting, &memory.held).await
+        losses::sweep(&self.store, &self.setting, &memory.held).await
     }
 }
 

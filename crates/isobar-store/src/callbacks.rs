@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::counters::{Counter, next_ids};
-use crate::db::{Dialect, Val, vals};
+use crate::db::{Val, vals};
 use crate::{StoreError, Tx};
 
 /// Queues a callback for the processor of the team.
@@ -43,10 +43,7 @@ pub async fn claim(
     now: Timestamp,
     hold: SignedDuration,
 ) -> Result<Vec<PendingCallback>, StoreError> {
-    let skip = match tx.dialect() {
-        Dialect::Sqlite => "",
-        Dialect::Postgres => "FOR UPDATE SKIP LOCKED",
-    };
+    let skip = tx.dialect().skip_locked();
     let rows = tx
         .rows(
             &format!(

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::db::{Dialect, vals};
+use crate::db::vals;
 use crate::{StoreError, Tx};
 
 /// What an event is about.
@@ -239,14 +239,11 @@ pub(crate) async fn add(
 /// # Errors
 /// The database failed, or a body is not what this version writes.
 pub async fn claim(tx: &mut Tx, _scope: &OrgScope, limit: u32) -> Result<Vec<StoredEvent>, StoreError> {
-    let skip = match tx.dialect() {
-        Dialect::Sqlite => "",
-        Dialect::Postgres => " FOR UPDATE SKIP LOCKED",
-    };
+    let skip = tx.dialect().skip_locked();
     let rows = tx
         .rows(
             &format!(
-                "DELETE FROM event WHERE seq IN (SELECT seq FROM event ORDER BY seq LIMIT $1{skip}) \
+                "DELETE FROM event WHERE seq IN (SELECT seq FROM event ORDER BY seq LIMIT $1 {skip}) \
                  RETURNING seq, team_no, kind, dag_id, run_id, rev, body, made_at"
             ),
             vals![limit],

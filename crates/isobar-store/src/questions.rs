@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::counters::{Counter, next_ids};
-use crate::db::{Dialect, vals};
+use crate::db::vals;
 use crate::events::{self, EventKind};
 use crate::{StoreError, Tx};
 
@@ -86,10 +86,7 @@ pub async fn claim(
     now: Timestamp,
     hold: SignedDuration,
 ) -> Result<Vec<OpenQuestion>, StoreError> {
-    let skip = match tx.dialect() {
-        Dialect::Sqlite => "",
-        Dialect::Postgres => "FOR UPDATE SKIP LOCKED",
-    };
+    let skip = tx.dialect().skip_locked();
     let rows = tx
         .rows(
             &format!(

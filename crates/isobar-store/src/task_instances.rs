@@ -1,7 +1,8 @@
 //! Task instances: the row, reading it, making it, and archiving a try.
 
 use isobar_auth::TeamScope;
-use isobar_model::{DagId, Dispatch, MapIndex, RunId, RunKey, TaskId, TaskKey, TaskState, TeamId, TiId};
+use isobar_model::{DagId, Dispatch, MapIndex, RunId, RunKey, TaskId, TaskKey, TaskState, TeamId, TeamName, TiId};
+use isobar_wire::execution::TaskIdentity;
 use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
@@ -64,6 +65,22 @@ pub struct TaskInstance {
 }
 
 impl TaskInstance {
+    /// Who the try is that the row shows; `team_name` is the name of its team.
+    #[must_use]
+    pub fn identity(&self, team_name: &TeamName) -> TaskIdentity {
+        TaskIdentity {
+            team: self.team,
+            team_name: team_name.clone(),
+            dag_id: self.dag_id.clone(),
+            run_id: self.run_id.clone(),
+            task_id: self.task_id.clone(),
+            map_index: self.map_index,
+            try_number: self.try_number,
+            ti_id: self.id,
+            dispatch: self.dispatch,
+        }
+    }
+
     pub(crate) fn from_row(row: &Row) -> Result<Self, StoreError> {
         Ok(Self {
             team: row.team("team_no")?,

@@ -3,7 +3,7 @@
 
 use axum::http::StatusCode;
 use isobar_engine::timetable::Timetable;
-use isobar_execution::{ManualAsk, Unanswered};
+use isobar_execution::{ManualAsk, Unanswered, random_tail};
 use isobar_model::RunType;
 use isobar_model::dag::SerializedDag;
 use jiff::Timestamp;
@@ -81,17 +81,11 @@ pub(super) async fn of_run(
     // As in Airflow, the id of such a run does not name its partition.
     let run_id = match given.run_id {
         Some(run_id) => run_id.to_owned(),
-        None => timetable.run_id(kind, given.run_after, None, &random_text()),
+        None => timetable.run_id(kind, given.run_after, None, &random_tail()),
     };
     Ok(Dates {
         interval,
         run_id,
         partition_date,
     })
-}
-
-/// Eight letters and digits.
-fn random_text() -> String {
-    let text = uuid::Uuid::new_v4().simple().to_string();
-    text[..8].to_owned()
 }

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use isobar_model::TaskState;
+use isobar_store::task_instances::TaskInstance;
 use isobar_store::transitions::{Ended, TaskWrite, put_back};
-use isobar_store::{Store, StoreError, audit, loading, runs};
+use isobar_store::{Store, StoreError, audit, runs};
 use isobar_wire::execution::TaskIdentity;
 use jiff::Timestamp;
 
-use super::{Loss, end_lost, identity, record, version_of};
+use super::{Loss, end_lost, record, version_of};
 use crate::setting::Setting;
 use isobar_wire::workload::log_path;
 
@@ -40,20 +41,17 @@ impl Default for StuckRule {
 ///
 /// # Errors
 /// The database failed.
-pub(crate) async fn find_stuck(store: &Store, setting: &Setting) -> Result<usize, StoreError> {
-    let mut tx = store.read().await?;
-    let held = loading::held_instances(&mut tx, &setting.org).await?;
-    drop(tx);
+pub(super) async fn find_stuck(store: &Store, setting: &Setting, held: &[TaskInstance]) -> Result<usize, StoreError> {
     let limit = Timestamp::now() - setting.stuck.after;
     let stuck = held
-        .into_iter()
+        .iter()
         .filter(|ti| ti.state == Some(TaskState::Queued) && ti.queued_at.is_some_and(|at| at < limit));
     let mut count = 0;
     for ti in stuck {
         let Some(team) = setting.teams.get(&ti.team) else {
             continue;
         };
-        let task = identity(&ti, team.name.clone());
+        let task = ti.identity(&team.name);
         let executor = setting
             .executor_of(ti.team, ti.executor.as_deref())
             .and_then(|key| setting.executor(&key));
@@ -66,7 +64,7 @@ pub(crate) async fn find_stuck(store: &Store, setting: &Setting) -> Result<usize
         let before = audit::times(&mut tx, scope, QUEUED_ANEW, &task, "running").await?;
         if before >= setting.stuck.times {
             let run = runs::get(&mut tx, scope, &ti.run_key()).await?;
-            let version = version_of(&mut tx, setting, &ti).await?;
+            let version = version_of(&mut tx, setting, ti).await?;
             drop(tx);
             let reason = format!("it was queued {} times and never began", before + 1);
             tracing::warn!(team = %ti.team, dag = %ti.dag_id, run = %ti.run_id, task = %ti.task_id, reason, "a stuck task fails");

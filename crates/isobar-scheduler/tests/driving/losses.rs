@@ -7,7 +7,7 @@ use isobar_model::{AirflowTime, RunState, TaskState, TeamName};
 use isobar_scheduler::{Setting, StuckRule};
 use isobar_store::callbacks;
 use isobar_wire::agent::PendingCallback;
-use isobar_wire::execution::{Caller, ExecutionApi, Operation, TaskEnd, TaskIdentity};
+use isobar_wire::execution::{Caller, ExecutionApi, Operation, TaskEnd};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
@@ -147,17 +147,7 @@ driving!(
         let run = ground.trigger("d", "r").await;
         let ti = ground.reaches(&run, "gate", TaskState::Running).await;
         at.kill().await;
-        let worker = Caller::Task(TaskIdentity {
-            team: ti.team,
-            team_name: TeamName::default_team(),
-            dag_id: ti.dag_id.clone(),
-            run_id: ti.run_id.clone(),
-            task_id: ti.task_id.clone(),
-            map_index: ti.map_index,
-            try_number: ti.try_number,
-            ti_id: ti.id,
-            dispatch: ti.dispatch,
-        });
+        let worker = Caller::Task(ti.identity(&TeamName::default_team()));
         let failed = TaskEnd::Failed {
             end_date: AirflowTime(Timestamp::now()),
             rendered_map_index: None,

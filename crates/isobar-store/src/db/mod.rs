@@ -21,3 +21,13 @@ pub enum Dialect {
     /// PostgreSQL.
     Postgres,
 }
+
+impl Dialect {
+    /// What ends a query that takes rows which others may be taking too; SQLite has one writer and needs no word for it.
+    pub(crate) fn skip_locked(self) -> &'static str {
+        match self {
+            Self::Sqlite => "",
+            Self::Postgres => "FOR UPDATE SKIP LOCKED",
+        }
+    }
+}
