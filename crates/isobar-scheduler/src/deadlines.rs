@@ -16,7 +16,8 @@ use crate::timers::Timed;
 impl Pass<'_> {
     /// Makes the deadlines of a run that enters the memory, where its Dag has any and they are not made yet.
     pub(crate) async fn make_deadlines(&mut self, row: &Run, wanted: &[Deadline]) -> Result<(), StoreError> {
-        if wanted.is_empty() {
+        // As in Airflow, a run has the deadlines that its Dag had when the run was made: none come later.
+        if wanted.is_empty() || row.state != RunState::Queued || row.clear_number > 0 {
             return Ok(());
         }
         let scope = self.setting.org.team(row.team);
@@ -30,6 +31,7 @@ impl Pass<'_> {
                 new.push(NewDeadline {
                     number,
                     due_at: from.saturating_add(length).unwrap_or(Timestamp::MAX),
+                    from_queued: matches!(deadline.reference, DeadlineReference::QueuedAt),
                     callback: callback(deadline),
                 });
             }

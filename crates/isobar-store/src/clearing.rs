@@ -204,6 +204,9 @@ async fn clear_run(
 ) -> Result<(), StoreError> {
     let finished = open.row.state.is_finished();
     let queued = state == RunState::Queued;
+    if let Some(before) = open.row.queued_at {
+        crate::deadlines::queued_anew(tx, open.scope, &open.row.key(), before, now).await?;
+    }
     let row = tx
         .row(
             "UPDATE dag_run SET clear_number = clear_number + 1, queued_at = $4, \

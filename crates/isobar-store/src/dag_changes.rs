@@ -63,7 +63,8 @@ pub enum Deleted {
 }
 
 /// Tables that hold what belongs to a Dag by its id.
-const OF_A_DAG: [&str; 26] = [
+const OF_A_DAG: [&str; 27] = [
+    "deadline",
     "task_reschedule",
     "hitl_detail",
     "xcom",

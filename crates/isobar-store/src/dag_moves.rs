@@ -89,6 +89,32 @@ pub enum NotMoved {
         /// How many.
         count: i64,
     },
+    /// A backfill of it has dates left.
+    #[error(
+        "backfill {id} of Dag `{dag}` has not ended in team `{team}`\n  hint: backfills stay with their team; let it end, or cancel it"
+    )]
+    BackfillOpen {
+        /// The Dag.
+        dag: DagId,
+        /// The former team.
+        team: String,
+        /// The backfill.
+        id: i64,
+    },
+    /// Asset events or partitions wait for it, which the new team may have no consent to consume.
+    #[error(
+        "{count} asset events or partitions wait for Dag `{dag}` in team `{team}`, and do not go with it: what a Dag of the \
+         other team may consume is that team's consent\n  hint: let them cause their run before the file moves, or give them up \
+         with `--forget-events`"
+    )]
+    EventsWait {
+        /// The Dag.
+        dag: DagId,
+        /// The former team.
+        team: String,
+        /// How many.
+        count: i64,
+    },
     /// The new team's folders do not hold it yet.
     #[error(
         "Dag `{dag}` has not arrived in team `{team}`\n  \
@@ -115,7 +141,9 @@ pub enum NotMoved {
     },
 }
 
-/// Moves a Dag's schedule position and paused state from one team to another. What stays behind is paused, with its runs.
+/// Moves a Dag's schedule position and paused state from one team to another. What stays behind is paused, with its runs and
+/// what belongs to them: backfills, deadlines, questions to people. Events that wait for it are given up where `forget_events`
+/// says so, else it stays.
 ///
 /// # Errors
 /// The database failed.
@@ -124,6 +152,7 @@ pub async fn move_dag(
     org: &OrgScope,
     dag: &DagId,
     (from, to): (&str, &str),
+    forget_events: bool,
     actor: &str,
     now: Timestamp,
 ) -> Result<Result<Moved, NotMoved>, StoreError> {
@@ -139,6 +168,14 @@ pub async fn move_dag(
     };
     if let Some(refused) = refusal(tx, (old, new), dag, (from, to)).await? {
         return Ok(Err(refused));
+    }
+    if forget_events {
+        for text in WAITING {
+            tx.run(&format!("DELETE FROM {text}"), vals![old.team(), dag]).await?;
+        }
+    } else if let count @ 1.. = waiting(tx, old, dag).await? {
+        let (dag, team) = (dag.clone(), from.to_owned());
+        return Ok(Err(NotMoved::EventsWait { dag, team, count }));
     }
     let position = standing(tx, old, dag).await?;
     let row = tx
@@ -194,6 +231,9 @@ async fn refusal(
             count: active,
         }));
     }
+    if let Some(id) = crate::backfills::open_of(tx, old, &dag).await? {
+        return Ok(Some(NotMoved::BackfillOpen { dag, team, id }));
+    }
     if !there.flag("is_stale")? {
         let file = there.text("rel_path")?;
         return Ok(Some(NotMoved::StillThere { dag, team, file }));
@@ -208,6 +248,27 @@ async fn refusal(
         Some(here) if !here.flag("is_stale")? => None,
         _ => Some(NotMoved::NotArrived { dag, team }),
     })
+}
+
+/// What waits for a Dag, and is no run's yet: tables and conditions. Keys go before the partitions that they name.
+const WAITING: [&str; 4] = [
+    "asset_queue WHERE team_no = $1 AND dag_id = $2",
+    "asset_partition_arrival WHERE team_no = $1 AND dag_id = $2",
+    "asset_partition_key WHERE team_no = $1 AND dag_id = $2 AND partition_run_id IN (SELECT r.id FROM asset_partition_run r \
+     WHERE r.team_no = $1 AND r.dag_id = $2 AND r.run_id IS NULL)",
+    "asset_partition_run WHERE team_no = $1 AND dag_id = $2 AND run_id IS NULL",
+];
+
+async fn waiting(tx: &mut Tx, scope: TeamScope, dag: &DagId) -> Result<i64, StoreError> {
+    let mut count = 0;
+    // What arrived for a partition is counted as that partition.
+    for text in WAITING.iter().filter(|text| !text.starts_with("asset_partition_key")) {
+        let row = tx
+            .row(&format!("SELECT count(*) AS n FROM {text}"), vals![scope.team(), dag])
+            .await?;
+        count += row.map_or(Ok(0), |row| row.int("n"))?;
+    }
+    Ok(count)
 }
 
 /// Where a Dag's schedule stands in its team: at its own last run, or where it stood when it came.

@@ -16,6 +16,8 @@ pub struct NewDeadline {
     pub number: i64,
     /// When the run must have ended.
     pub due_at: Timestamp,
+    /// Whether that counts from when the run was queued.
+    pub from_queued: bool,
     /// What is called then.
     pub callback: Value,
 }
@@ -56,8 +58,8 @@ pub async fn are_made(tx: &mut Tx, scope: TeamScope, run: &RunKey) -> Result<boo
 pub async fn make(tx: &mut Tx, scope: TeamScope, run: &RunKey, deadlines: &[NewDeadline]) -> Result<(), StoreError> {
     for deadline in deadlines {
         tx.run(
-            "INSERT INTO deadline (team_no, dag_id, run_id, number, id, due_at, state, callback) \
-             VALUES ($1, $2, $3, $4, $5, $6, 'waiting', $7) ON CONFLICT DO NOTHING",
+            "INSERT INTO deadline (team_no, dag_id, run_id, number, id, due_at, state, from_queued, callback) \
+             VALUES ($1, $2, $3, $4, $5, $6, 'waiting', $7, $8) ON CONFLICT DO NOTHING",
             vals![
                 scope.team(),
                 &run.dag_id,
@@ -65,6 +67,7 @@ pub async fn make(tx: &mut Tx, scope: TeamScope, run: &RunKey, deadlines: &[NewD
                 deadline.number,
                 Uuid::new_v4(),
                 deadline.due_at,
+                deadline.from_queued,
                 &deadline.callback
             ],
         )
@@ -85,6 +88,26 @@ pub async fn meet(tx: &mut Tx, scope: TeamScope, run: &RunKey, ended_at: Timesta
     )
     .await?;
     Ok(())
+}
+
+/// The run was cleared and is queued anew: what counts from there and has not passed moves by as much.
+///
+/// # Errors
+/// The database failed.
+pub(crate) async fn queued_anew(
+    tx: &mut Tx,
+    scope: TeamScope,
+    run: &RunKey,
+    before: Timestamp,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    tx.run(
+        "UPDATE deadline SET due_at = due_at + $4 - $5 WHERE team_no = $1 AND dag_id = $2 AND run_id = $3 \
+         AND state = 'waiting' AND from_queued = TRUE",
+        vals![scope.team(), &run.dag_id, &run.run_id, now, before],
+    )
+    .await
+    .map(drop)
 }
 
 /// When the next deadline of the organisation passes.

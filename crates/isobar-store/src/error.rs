@@ -22,6 +22,12 @@ pub enum StoreError {
         /// What the binary was built with.
         needed: i64,
     },
+    /// The database lacks migrations although it has newer ones.
+    #[error("the metadata database lacks migration {missing}; hint: run `isobar db migrate`")]
+    Migrations {
+        /// Their numbers.
+        missing: String,
+    },
     /// A stored value is not what its column holds.
     #[error("column `{column}` holds an unexpected value: {problem}")]
     Corrupt {

@@ -85,6 +85,9 @@ pub(crate) enum TeamsAction {
         /// The team that it has come to.
         #[arg(long, value_name = "TEAM")]
         to: String,
+        /// Give up the asset events and partitions that wait for it in the team that it leaves.
+        #[arg(long)]
+        forget_events: bool,
     },
     /// End every token of one team at once; its running tasks lose theirs, too.
     RevokeTokens {

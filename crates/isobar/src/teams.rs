@@ -22,7 +22,12 @@ pub(crate) async fn run(file: Option<&Path>, action: &TeamsAction) -> anyhow::Re
     match action {
         TeamsAction::Plan => plan(&config, &org).await,
         TeamsAction::Apply => apply(&config, &org).await,
-        TeamsAction::Move { dag, from, to } => move_dag(&config, &org, dag, (from, to)).await,
+        TeamsAction::Move {
+            dag,
+            from,
+            to,
+            forget_events,
+        } => move_dag(&config, &org, dag, (from, to), *forget_events).await,
         TeamsAction::RevokeTokens { team } => revoke_tokens(&config, &org, team).await,
     }
 }
@@ -107,14 +112,29 @@ fn say(line: &str) {
 }
 
 /// Rule 5. It needs no stopped server: rows and events tell a running one.
-async fn move_dag(config: &Config, org: &OrgScope, dag: &str, (from, to): (&str, &str)) -> anyhow::Result<ExitCode> {
+async fn move_dag(
+    config: &Config,
+    org: &OrgScope,
+    dag: &str,
+    (from, to): (&str, &str),
+    forget_events: bool,
+) -> anyhow::Result<ExitCode> {
     let store = setup::open_store(config).await?;
     migrate::check(&store, org).await?;
     let uid = nix::unistd::getuid();
     let user = nix::unistd::User::from_uid(uid).ok().flatten();
     let actor = user.map_or_else(|| uid.to_string(), |user| user.name);
     let mut tx = store.begin().await?;
-    let moved = dag_moves::move_dag(&mut tx, org, &dag.into(), (from, to), &actor, Timestamp::now()).await??;
+    let moved = dag_moves::move_dag(
+        &mut tx,
+        org,
+        &dag.into(),
+        (from, to),
+        forget_events,
+        &actor,
+        Timestamp::now(),
+    )
+    .await??;
     tx.commit().await?;
     println!("Dag `{dag}` goes on in team `{to}`; its runs so far stay with team `{from}`");
     match moved.position.and_then(|position| position.logical_date) {

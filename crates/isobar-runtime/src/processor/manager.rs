@@ -1,6 +1,6 @@
 //! The loop of one team's dag-processor: what changed, what is read next, what was found.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,7 +57,7 @@ pub(super) struct Manager {
     stop: CancellationToken,
     files: HashMap<FileId, Entry>,
     queue: Queue,
-    callbacks: Vec<CallbackJob>,
+    callbacks: VecDeque<CallbackJob>,
     readings: JoinSet<Reading>,
     verdicts: Verdicts,
     /// Bundles of which everything is to be read again, once [`PERHAPS_INTERVAL`] has passed since the last time.
@@ -90,7 +90,7 @@ impl Manager {
             stop,
             files: HashMap::new(),
             queue: Queue::default(),
-            callbacks: Vec::new(),
+            callbacks: VecDeque::new(),
             readings: JoinSet::new(),
             verdicts: Verdicts::new(),
             perhaps: HashSet::new(),
@@ -167,7 +167,7 @@ impl Manager {
                     Some(Order::LookForCallbacks) => drop(look.try_send(())),
                     None => return,
                 },
-                Some(job) = handed_over.recv(), if self.callbacks.len() < 64 => self.callbacks.push(job),
+                Some(job) = handed_over.recv(), if self.callbacks.len() < 64 => self.callbacks.push_back(job),
                 changed = self.zygotes.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep_until(rescan_at) => {
                     if !(watch.complete && self.readable) {
@@ -404,7 +404,7 @@ impl Manager {
             return;
         };
         while self.readings.len() < self.spec.processes as usize {
-            let work = if let Some(job) = self.callbacks.pop() {
+            let work = if let Some(job) = self.callbacks.pop_front() {
                 Work::Callbacks(job)
             } else if let Some((id, _)) = self.queue.pop() {
                 let Some(entry) = self.files.get_mut(&id) else { continue };
@@ -427,7 +427,7 @@ impl Manager {
             Reading::Callbacks => {}
             Reading::CallbacksLost(job, zygote) => {
                 self.gone_zygote = Some(zygote);
-                self.callbacks.push(job);
+                self.callbacks.push_front(job);
             }
             Reading::NotBegun(id, zygote) => {
                 self.gone_zygote = Some(zygote);

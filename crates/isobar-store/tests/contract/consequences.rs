@@ -1,6 +1,8 @@
 //! Deadlines of runs, and how long rendered fields are kept.
 
 use crate::ground::{key, now};
+use isobar_model::RunState;
+use isobar_store::clearing::{self, Clear, ClearTask};
 use isobar_store::deadlines::{self, NewDeadline};
 use isobar_store::{rendered, runs};
 use jiff::SignedDuration;
@@ -15,6 +17,7 @@ contract!(a_deadline_is_missed_once_unless_it_was_met, |ground| {
     let deadline = NewDeadline {
         number: 0,
         due_at: soon,
+        from_queued: false,
         callback: json!({"path": "a.b"}),
     };
     let mut tx = ground.store.begin().await.unwrap();
@@ -40,6 +43,49 @@ contract!(a_deadline_is_missed_once_unless_it_was_met, |ground| {
     runs::delete(&mut tx, scope, &late.key(), now()).await.unwrap();
     assert!(!deadlines::are_made(&mut tx, scope, &late.key()).await.unwrap());
 });
+
+contract!(
+    a_deadline_that_counts_from_the_queue_moves_when_the_run_is_cleared,
+    |ground| {
+        let run = ground.run(1, "d", "r", &["t"]).await;
+        let (scope, length) = (ground.team(1), SignedDuration::from_secs(600));
+        let queued_at = run.queued_at.unwrap();
+        let deadline = |number, from_queued| NewDeadline {
+            number,
+            due_at: queued_at + length,
+            from_queued,
+            callback: json!({"path": if from_queued { "moves" } else { "stays" }}),
+        };
+        let mut tx = ground.store.begin().await.unwrap();
+        deadlines::make(&mut tx, scope, &run.key(), &[deadline(0, true), deadline(1, false)])
+            .await
+            .unwrap();
+        let later = queued_at + SignedDuration::from_secs(120);
+        let tasks = [ClearTask {
+            key: key("t"),
+            today: None,
+        }];
+        let clear = Clear {
+            tasks: &tasks,
+            run_state: Some(RunState::Queued),
+            prevent_running: false,
+            version_id: None,
+            actor: None,
+        };
+        clearing::clear(&mut tx, scope, &run.key(), &clear, later)
+            .await
+            .unwrap();
+        let missed = deadlines::miss(&mut tx, &ground.org, later + length + SignedDuration::from_secs(1))
+            .await
+            .unwrap();
+        let mut due: Vec<_> = missed
+            .iter()
+            .map(|one| (one.callback["path"].as_str().unwrap(), one.due_at))
+            .collect();
+        due.sort_unstable();
+        assert_eq!(due, [("moves", later + length), ("stays", queued_at + length)]);
+    }
+);
 
 contract!(rendered_fields_are_kept_of_the_latest_runs, |ground| {
     let scope = ground.team(1);

@@ -1,10 +1,11 @@
 //! A Dag changes team: its schedule's position goes, its runs stay (rule 5).
 
 use isobar_model::{DagId, RunState, TeamName};
+use isobar_store::assets::partitions::{self, Arrival};
 use isobar_store::dag_moves::{self, Moved, NotMoved};
 use isobar_store::dags::{self, ParsedDag, ParsedFile};
 use isobar_store::runs::{self, NewRun};
-use isobar_store::{clearing, loading, teams};
+use isobar_store::{backfills, clearing, loading, teams};
 use isobar_wire::agent::KnownFile;
 use jiff::{SignedDuration, Timestamp};
 
@@ -103,8 +104,17 @@ async fn run(ground: &Ground, team: i32, date: Timestamp) {
 }
 
 async fn moved(ground: &Ground, dag: &str, from: &str, to: &str) -> Result<Moved, NotMoved> {
+    moved_or_forgotten(ground, dag, (from, to), false).await
+}
+
+async fn moved_or_forgotten(
+    ground: &Ground,
+    dag: &str,
+    (from, to): (&str, &str),
+    forget: bool,
+) -> Result<Moved, NotMoved> {
     let mut tx = ground.store.begin().await.unwrap();
-    let moved = dag_moves::move_dag(&mut tx, &ground.org, &dag.into(), (from, to), "ops", now())
+    let moved = dag_moves::move_dag(&mut tx, &ground.org, &dag.into(), (from, to), forget, "ops", now())
         .await
         .unwrap();
     tx.commit().await.unwrap();
@@ -186,6 +196,70 @@ contract!(a_schedule_goes_on_in_the_other_team_and_the_runs_stay, |ground| {
         moved(ground, "daily", "beta", "alpha").await,
         Err(NotMoved::HasHistory { count: 2, .. })
     ));
+});
+
+contract!(what_waits_for_a_dag_that_moves_is_not_left_without_a_word, |ground| {
+    two_teams(ground).await;
+    let dag = DagId::from("daily");
+    arrives(ground, 1).await;
+    leaves(ground, 1).await;
+    arrives(ground, 2).await;
+    let open = backfills::NewBackfill {
+        dag_id: dag.clone(),
+        from_date: now(),
+        to_date: now(),
+        conf: serde_json::Value::Null,
+        reprocess: isobar_model::Reprocess::None,
+        max_active_runs: 1,
+        triggering_user: "ops".to_owned(),
+    };
+    let mut tx = ground.store.begin().await.unwrap();
+    let id = backfills::create(&mut tx, ground.team(1), &open, now())
+        .await
+        .unwrap()
+        .unwrap();
+    tx.commit().await.unwrap();
+    let refused = moved(ground, "daily", "alpha", "beta").await.unwrap_err();
+    assert!(
+        matches!(&refused, NotMoved::BackfillOpen { id: named, .. } if *named == id),
+        "{refused}"
+    );
+
+    let arrival = Arrival {
+        producer: isobar_model::TeamId(1),
+        event_id: 1,
+        asset_id: 1,
+        name: "a".to_owned(),
+        uri: "a".to_owned(),
+        key: "k".to_owned(),
+        date: None,
+    };
+    let mut tx = ground.store.begin().await.unwrap();
+    assert!(
+        backfills::end_if_done(&mut tx, ground.team(1), id, now())
+            .await
+            .unwrap()
+    );
+    for key in ["k", "l"] {
+        let rules = serde_json::Value::Null;
+        partitions::file(&mut tx, ground.team(1), &dag, &arrival, key, None, &rules, now())
+            .await
+            .unwrap();
+    }
+    tx.commit().await.unwrap();
+    let refused = moved(ground, "daily", "alpha", "beta").await.unwrap_err();
+    assert!(matches!(&refused, NotMoved::EventsWait { count: 2, .. }), "{refused}");
+    assert!(refused.to_string().contains("--forget-events"));
+    moved_or_forgotten(ground, "daily", ("alpha", "beta"), true)
+        .await
+        .unwrap();
+    let mut tx = ground.store.begin().await.unwrap();
+    assert!(
+        partitions::pending(&mut tx, ground.team(1), &dag)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 });
 
 async fn end_runs(ground: &Ground, team: i32) {
