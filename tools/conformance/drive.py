@@ -87,6 +87,9 @@ class Driver:
                 self.rest.patch(f"/dags/{quote(dag)}", {"is_paused": False})
         elif step[0] == "run":
             self.rest.post(f"/dags/{quote(step[1])}/dagRuns", step[2])
+        elif step[0] == "parse":
+            token = self.rest.get(f"/dags/{quote(step[1])}")["file_token"]
+            self.rest.put(f"/parseDagFile/{quote(token)}")
         elif step[0] == "file":
             place.add(self.folder, step[1])
             family.waits_for_dag_until = time.monotonic() + 120
@@ -104,12 +107,13 @@ class Driver:
             return False
         family.quiet_since = family.quiet_since or now
         quiet = now - family.quiet_since
+        patience = max((self.patience, *family.steps[family.at][1:]))
         if family.expected is None or len(family.settled) >= len(family.expected):
-            return quiet >= self.quiet
+            return quiet >= max(self.quiet, patience)
         wanted = family.expected[len(family.settled)]
         if all(count.get(dag, 0) >= number for dag, number in wanted.items()):
             return True
-        return quiet >= self.patience
+        return quiet >= patience
 
     def has_ended(self, run: dict) -> bool:
         if run["state"] in ENDED:

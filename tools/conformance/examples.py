@@ -9,7 +9,7 @@
   examples.py table   GOLDEN.json.gz [RESULT.json]      write docs/conformance.md
 
 Options: --folder FOLDER (as prepared), --user NAME --password WORD (admin, admin), --only REGEX (families), --slow (also the slow ones),
---index (also those that install from a package index), --pending (also what is known to differ), --limit SECONDS, --out RESULT.json,
+--index (also those that install from a package index), --limit SECONDS, --out RESULT.json,
 --port PORT,
 --path FOLDER (more packages for Airflow), --database ADDRESS (of a PostgreSQL server, `postgres://user@host:port/database`),
 --merge (record only what --only names,
@@ -64,10 +64,6 @@ def wait_for_dags(rest: Rest, wanted: set[str] | None, seconds: float) -> list[s
         time.sleep(0.5)
 
 
-def dags_in(steps: list) -> set[str]:
-    return {dag for step in steps for dag in f.dags_of(step)}
-
-
 def chosen(dags: list[str], arguments) -> dict[str, list]:
     every = f.families(dags)
     names = {
@@ -75,7 +71,6 @@ def chosen(dags: list[str], arguments) -> dict[str, list]:
         for name in every
         if (arguments.slow or name not in f.SLOW)
         and (arguments.index or name not in f.INDEX)
-        and (arguments.pending or not (name in f.PENDING or dags_in(every[name]) <= f.PENDING.keys()))
         and (arguments.only is None or re.search(arguments.only, name))
     }
     return {name: every[name] for name in sorted(names)}
@@ -127,7 +122,6 @@ def main() -> int:
     parser.add_argument("--password", default="admin")
     parser.add_argument("--only")
     parser.add_argument("--slow", action="store_true")
-    parser.add_argument("--pending", action="store_true")
     parser.add_argument("--index", action="store_true")
     parser.add_argument("--limit", type=float, default=1500)
     parser.add_argument("--quiet", type=float, default=15)
@@ -153,9 +147,7 @@ def main() -> int:
     if arguments.what == "isobar":
         return in_isobar(arguments)
     if arguments.what == "airflow":
-        arguments.pending = True
         return in_airflow(arguments)
-    arguments.pending = arguments.pending or arguments.what == "record"
     rest = Rest(arguments.place, arguments.user, arguments.password)
     return recorded(rest, arguments) if arguments.what == "record" else compared(rest, arguments)
 

@@ -72,6 +72,9 @@ class Rest:
     def post(self, path: str, body):
         return self.call("POST", "/api/v2" + path, body)
 
+    def put(self, path: str):
+        return self.call("PUT", "/api/v2" + path)
+
     def patch(self, path: str, body):
         return self.call("PATCH", "/api/v2" + path, body)
 

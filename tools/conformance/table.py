@@ -59,8 +59,6 @@ def listed(counts: dict) -> str:
 def judge(dag: str, entry: dict, result: dict | None, differences: list) -> str:
     if dag in f.NOT_RUN:
         return f"read alike, not run: {f.NOT_RUN[dag]}"
-    if dag in f.PENDING:
-        return f"differs: {f.PENDING[dag]}"
     if differences:
         return "differs: " + differences[0].partition(": ")[2].replace("|", "/")
     if "runs" not in entry:

@@ -2,18 +2,20 @@
 //!
 //! A team's zygote is confined before it is exec'd: an operating-system user of its own where Isobar runs as root, no
 //! new privileges, a Landlock view of the file system that holds the team's own folders only, no signals and no
-//! abstract sockets out of the team, private `HOME` and `TMPDIR`. Everything it forks inherits that.
+//! abstract sockets out of the team, private `HOME` and `TMPDIR`, a `/tmp` of its own where the host lets us mount one.
+//! Everything it forks inherits that.
 //!
 //! A running, threaded server cannot confine itself for one child, so the wall is put up by a second, short life of
 //! our own binary: [`command`] starts it as [`Launcher`] says, it calls [`confine_and_exec`] and becomes the program.
 //!
-//! Deliberately absent: namespaces, seccomp and resource limits (a later issue). `docs/environments.md` lists what is
+//! Deliberately absent: other namespaces than that of mounts, seccomp and resource limits (a later issue). `docs/environments.md` lists what is
 //! therefore still visible to a team.
 
 mod confine;
 mod error;
 mod identity;
 mod kernel;
+mod own_tmp;
 mod prepare;
 mod rehearse;
 mod system;
@@ -29,8 +31,9 @@ pub use confine::{confine_and_exec, hide_own_memory};
 pub use error::SandboxError;
 pub use identity::{DEFAULT_UID_BASE, OsUser};
 pub use kernel::{Kernel, kernel};
+pub use own_tmp::{Namespace, OwnTmp};
 pub use prepare::{Grounds, make_write_folders, prepare};
-pub use rehearse::rehearse;
+pub use rehearse::{rehearse, rehearse_all_ways, way_to_own_tmp};
 
 /// The environment variable that carries a [`Confinement`] to the launcher; it is gone after the exec.
 pub const CONFINEMENT_VARIABLE: &str = "ISOBAR_CONFINEMENT";
@@ -57,6 +60,8 @@ pub struct Confinement {
     pub tmp: PathBuf,
     /// `AIRFLOW_HOME`, inside one of `write`.
     pub airflow_home: PathBuf,
+    /// The team's own `/tmp`.
+    pub own_tmp: OwnTmp,
     /// The file mode mask of the children.
     pub umask: u32,
 }
@@ -70,10 +75,13 @@ impl Confinement {
         let system = "/usr/local/bin:/usr/bin:/bin";
         let path = path_first.map_or_else(|| system.to_owned(), |first| format!("{}:{system}", first.display()));
         let text = |path: &Path| path.display().to_string();
+        // The same folder, by the name that people know.
+        let usual = self.own_tmp.covered().find(|host| *host == system::TMP);
+        let tmp = usual.unwrap_or(&self.tmp);
         BTreeMap::from([
             ("PATH".to_owned(), path),
             ("HOME".to_owned(), text(&self.home)),
-            ("TMPDIR".to_owned(), text(&self.tmp)),
+            ("TMPDIR".to_owned(), text(tmp)),
             ("AIRFLOW_HOME".to_owned(), text(&self.airflow_home)),
             ("USER".to_owned(), self.team.clone()),
             ("LOGNAME".to_owned(), self.team.clone()),

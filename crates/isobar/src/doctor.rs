@@ -8,7 +8,7 @@ use isobar_auth::OrgScope;
 use isobar_config::{Config, Isolation};
 use isobar_model::TeamId;
 use isobar_runtime::environment::{self, EnvironmentSpec};
-use isobar_runtime::sandbox::{self, DEFAULT_UID_BASE};
+use isobar_runtime::sandbox::{self, DEFAULT_UID_BASE, Launcher};
 use isobar_store::migrate;
 
 use crate::setup::{self, ServerLock};
@@ -97,6 +97,12 @@ fn isolation(config: &Config, findings: &mut Findings) {
     let confined = config.teams.iter().any(|team| team.isolation == Isolation::Landlock);
     if shortcomings.is_empty() {
         findings.well("the kernel keeps the teams' children apart");
+    }
+    let no_tmp = confined && Launcher::this_binary().is_ok_and(|launcher| sandbox::way_to_own_tmp(&launcher).is_none());
+    if no_tmp {
+        findings.advice(
+            "teams have no /tmp: this host lets Isobar mount none for them\n       hint: run Isobar as root, or allow user namespaces",
+        );
     }
     for shortcoming in shortcomings {
         let unconfined = if confined { "" } else { " (isolation = \"none\")" };

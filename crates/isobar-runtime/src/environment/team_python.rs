@@ -101,7 +101,7 @@ pub fn team_python(
         hidden: hidden_from(config, team),
     };
     let confinement = sandbox::prepare(team, spec.runs_as, &grounds)?;
-    sandbox::rehearse(launcher, &confinement, &environment.python, &team.folders)?;
+    let confinement = sandbox::rehearse_all_ways(launcher, confinement, &environment.python, &team.folders)?;
 
     let bin = environment.python.parent();
     let mut all = confinement.environment(bin);

@@ -449,11 +449,7 @@ async fn a_parse_child_can_neither_write_the_logs_nor_its_dag_folder() {
     let processor = world.start();
     world.report("p.py").await;
     processor.stop().await;
-    assert!(
-        world.log_of("p.py").contains("KEPT OUT PermissionError"),
-        "{}",
-        world.log_of("p.py")
-    );
+    assert!(world.log_of("p.py").contains("KEPT OUT"), "{}", world.log_of("p.py"));
 }
 
 /// The aim: 1,000 files listed in under 20 s on 2 cores. Run by hand, on a quiet machine, in release mode.

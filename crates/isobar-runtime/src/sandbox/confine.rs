@@ -15,7 +15,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, setgroups, setresgid, setresuid};
 use rustix::thread::{CapabilitiesSecureBits, clear_ambient_capability_set, set_capabilities_secure_bits};
 
-use super::{CONFINE_SUBCOMMAND, CONFINEMENT_VARIABLE, Confinement, SandboxError, system};
+use super::{CONFINE_SUBCOMMAND, CONFINEMENT_VARIABLE, Confinement, Namespace, SandboxError, system};
 
 /// The newest Landlock ABI whose every right we have read and tried; older kernels give what they have.
 const TRIED_ABI: ABI = ABI::V6;
@@ -69,15 +69,14 @@ fn confine(confinement: &Confinement) -> Result<(), SandboxError> {
         }
     };
     umask(Mode::from_bits_truncate(confinement.umask));
-    // An exec as user 0 would bring every capability back; where the server stays root, its children must not be.
-    if Uid::effective().is_root() {
-        let bits = CapabilitiesSecureBits::NO_ROOT | CapabilitiesSecureBits::NO_ROOT_LOCKED;
-        set_capabilities_secure_bits(bits).map_err(|errno| SandboxError::Step {
-            team: confinement.team.clone(),
-            step: "give up root's capabilities",
-            reason: errno.to_string(),
-        })?;
+    let own_tmp = |by: Namespace| {
+        let entered = confinement.own_tmp.enter(by);
+        entered.map_err(step("give it a /tmp of its own"))
+    };
+    if confinement.own_tmp.by == Some(Namespace::Privileged) {
+        own_tmp(Namespace::Privileged)?;
     }
+    give_up_root(confinement)?;
     // Capabilities that a service manager lent to the server are not the team's. A kernel without them has none.
     let _ = clear_ambient_capability_set();
     if let Some(user) = confinement.user {
@@ -86,11 +85,29 @@ fn confine(confinement: &Confinement) -> Result<(), SandboxError> {
         setresgid(gid, gid, gid).map_err(step("take the team's group"))?;
         setresuid(uid, uid, uid).map_err(step("take the team's user"))?;
     }
+    if confinement.own_tmp.by == Some(Namespace::OfUser) {
+        own_tmp(Namespace::OfUser)?;
+        // Whoever makes a user namespace is as root in it.
+        give_up_root(confinement)?;
+    }
     prctl::set_no_new_privs().map_err(step("give up new privileges"))?;
     if confinement.landlock {
         restrict(confinement)?;
     }
     Ok(())
+}
+
+/// An exec as user 0 would bring every capability back; where the server stays root, its children must not be.
+fn give_up_root(confinement: &Confinement) -> Result<(), SandboxError> {
+    if !Uid::effective().is_root() {
+        return Ok(());
+    }
+    let bits = CapabilitiesSecureBits::NO_ROOT | CapabilitiesSecureBits::NO_ROOT_LOCKED;
+    set_capabilities_secure_bits(bits).map_err(|errno| SandboxError::Step {
+        team: confinement.team.clone(),
+        step: "give up root's capabilities",
+        reason: errno.to_string(),
+    })
 }
 
 fn restrict(confinement: &Confinement) -> Result<(), SandboxError> {
@@ -117,7 +134,7 @@ fn restrict(confinement: &Confinement) -> Result<(), SandboxError> {
             .map(|path| (path, look)),
     );
     wanted.extend(system::DEVICES.iter().map(|path| ((*path).to_owned(), all)));
-    if confinement.user.is_some() {
+    if confinement.user.is_some() || confinement.own_tmp.by.is_some() {
         wanted.push((system::SHARED_MEMORY.to_owned(), all));
     }
     for (path, access) in wanted {
@@ -126,8 +143,9 @@ fn restrict(confinement: &Confinement) -> Result<(), SandboxError> {
             rules = allow(rules, Path::new(&path), opened, access).map_err(failed)?;
         }
     }
-    let own =
-        (confinement.read.iter().map(|path| (path, read))).chain(confinement.write.iter().map(|path| (path, all)));
+    let own = (confinement.read.iter().map(|path| (path.as_path(), read)))
+        .chain(confinement.write.iter().map(|path| (path.as_path(), all)))
+        .chain(confinement.own_tmp.covered().map(|path| (path, all)));
     for (path, access) in own {
         let opened = PathFd::new(path).map_err(|_| unreachable_path(confinement, path))?;
         rules = allow(rules, path, opened, access).map_err(failed)?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use isobar_config::{Isolation, Team};
 
-use super::{Confinement, OsUser, SandboxError, kernel, system};
+use super::{Confinement, OsUser, OwnTmp, SandboxError, kernel, system};
 
 /// Where a team's children live, and what they must never see.
 #[derive(Clone, Debug)]
@@ -36,13 +36,13 @@ pub fn prepare(team: &Team, user: Option<OsUser>, grounds: &Grounds) -> Result<C
     }
 
     let scratch = grounds.run_folder.join("scratch");
-    let folders = ["home", "tmp", "airflow"].map(|part| scratch.join(part));
+    let folders = ["home", "tmp", "airflow", "var-tmp"].map(|part| scratch.join(part));
     make_passable(name, &grounds.run_folder)?;
     for folder in [&scratch].into_iter().chain(&folders) {
         make_private(name, folder, user)?;
     }
     make_write_folders(team, user)?;
-    let [home, tmp, airflow_home] = folders;
+    let [home, tmp, airflow_home, lasting_tmp] = folders;
 
     let mut read: Vec<PathBuf> = team
         .folders
@@ -55,15 +55,27 @@ pub fn prepare(team: &Team, user: Option<OsUser>, grounds: &Grounds) -> Result<C
     read.dedup();
     let mut write = vec![scratch];
     write.extend(team.write_folders.iter().cloned());
+    let spelled = (read.clone(), write.clone());
+    let (read, write) = (resolved(read), resolved(write));
+    let covers = [
+        (system::TMP, tmp.as_path()),
+        (system::LASTING_TMP, lasting_tmp.as_path()),
+    ];
+    let own_tmp = OwnTmp::plan(
+        covers,
+        &[spelled.0, read.clone()].concat(),
+        &[spelled.1, write.clone()].concat(),
+    );
     let confinement = Confinement {
         team: name.to_owned(),
         landlock,
         user,
-        read: resolved(read),
-        write: resolved(write),
+        read,
+        write,
         home,
         tmp,
         airflow_home,
+        own_tmp,
         umask: 0o022,
     };
     if landlock {

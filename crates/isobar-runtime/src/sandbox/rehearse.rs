@@ -3,8 +3,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Once;
 
-use super::{Confinement, Launcher, SandboxError, command};
+use super::{Confinement, Launcher, Namespace, OwnTmp, SandboxError, command};
 
 /// What the trial does: it lists the Dag folders and opens what a task opens first.
 const TRIAL: &str = "import os, sys, encodings, tempfile
@@ -37,4 +38,64 @@ pub fn rehearse(
     let said = String::from_utf8_lossy(&output.stderr);
     let last: Vec<&str> = said.lines().rev().take(4).collect();
     Err(trial(last.into_iter().rev().collect::<Vec<_>>().join("\n")))
+}
+
+/// [`rehearse`], with a `/tmp` of the team's own if this host allows one. Answers the confinement that worked.
+///
+/// # Errors
+/// As [`rehearse`].
+pub fn rehearse_all_ways(
+    launcher: &Launcher,
+    confinement: Confinement,
+    python: &Path,
+    folders: &[PathBuf],
+) -> Result<Confinement, SandboxError> {
+    static SAID: Once = Once::new();
+    let mut refused = None;
+    // Without walls the team sees the host as it is, `/tmp` as well.
+    let ways = Namespace::to_try().iter().filter(|_| confinement.landlock);
+    for way in ways {
+        let mut other = confinement.clone();
+        other.own_tmp.by = Some(*way);
+        match rehearse(launcher, &other, python, folders) {
+            Ok(()) => return Ok(other),
+            Err(error) => refused = Some(error),
+        }
+    }
+    rehearse(launcher, &confinement, python, folders)?;
+    if let Some(error) = refused {
+        SAID.call_once(|| {
+            tracing::warn!(%error, "teams have no /tmp here: this host lets Isobar mount none for them (docs/environments.md)");
+        });
+    }
+    Ok(confinement)
+}
+
+/// How teams get a `/tmp` of their own on this host; none where they get none.
+#[must_use]
+pub fn way_to_own_tmp(launcher: &Launcher) -> Option<Namespace> {
+    let trial = |by: Namespace| Confinement {
+        team: "(trial)".to_owned(),
+        landlock: false,
+        user: None,
+        read: Vec::new(),
+        write: Vec::new(),
+        home: "/".into(),
+        tmp: "/tmp".into(),
+        airflow_home: "/".into(),
+        own_tmp: OwnTmp {
+            by: Some(by),
+            covers: vec![("/tmp".into(), "/tmp".into())],
+            keep: Vec::new(),
+        },
+        umask: 0o022,
+    };
+    let works = |way: &Namespace| {
+        let child = command(launcher, &trial(*way), Path::new("/bin/true"), [""; 0]);
+        child.is_ok_and(|mut child| {
+            let output = child.current_dir("/").stdin(Stdio::null()).output();
+            output.is_ok_and(|output| output.status.success())
+        })
+    };
+    Namespace::to_try().iter().copied().find(works)
 }

@@ -1,5 +1,5 @@
 //! The parts of a host that every confined child may see: programs, libraries, name resolution, certificates, a few
-//! devices. No configuration that holds secrets, no homes, no `/tmp`, no `/opt`, no `/var`.
+//! devices. No configuration that holds secrets, no homes, no `/tmp` but the team's own, no `/opt`, no `/var`.
 
 /// Folders of programs and libraries, for reading and executing.
 pub(super) const PROGRAMS: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
@@ -80,5 +80,11 @@ pub(super) const DEVICES: &[&str] = &[
     "/dev/tty",
 ];
 
-/// Shared memory; opened only where the team has a user of its own, since the folder is everybody's.
+/// Shared memory; opened only where it is the team's own or the team has a user of its own, since the folder is everybody's.
 pub(super) const SHARED_MEMORY: &str = "/dev/shm";
+
+/// Where everybody puts files for a while.
+pub(super) const TMP: &str = "/tmp";
+
+/// The same, for what should outlive a restart.
+pub(super) const LASTING_TMP: &str = "/var/tmp";

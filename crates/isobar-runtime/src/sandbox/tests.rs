@@ -12,6 +12,8 @@ use nix::unistd::Uid;
 
 use super::*;
 
+mod own_tmp;
+
 /// Not a test: the test binary plays the launcher. It runs as a test of that name because libtest owns `main`.
 #[test]
 fn the_test_binary_can_be_the_launcher() {
