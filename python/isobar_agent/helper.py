@@ -12,15 +12,19 @@ While it thinks, the team's code may ask for variables and connections over the 
 import datetime
 import json
 import os
+import time
 from typing import Any
 
 import pendulum
 import structlog
 from airflow import settings
+from airflow.exceptions import InvalidPartitionKeyError
+from airflow.partition_mappers.base import is_rollup
 from airflow.sdk.execution_time import comms, task_runner
-from airflow.serialization.decoders import decode_timetable
+from airflow.serialization.decoders import decode_partition_mapper, decode_timetable
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import DagRunInfo, DataInterval, TimeRestriction
+from airflow.utils.helpers import is_container
 from airflow.utils.types import DagRunType
 from isobar_agent import parse
 from pydantic import BaseModel
@@ -28,7 +32,9 @@ from pydantic import BaseModel
 log = structlog.get_logger(logger_name="helper")
 
 DAGS_KEPT = 64
-TIMETABLES_KEPT = 1024
+OBJECTS_KEPT = 1024
+# How long it goes ahead in the runs of one Dag while others may wait.
+AHEAD_SECONDS = 1
 
 
 class HelperReady(BaseModel):
@@ -82,10 +88,10 @@ def shapes_instances() -> bool:
 
 
 class Helper:
-    """Keeps the timetables and Dags it was asked about."""
+    """Keeps the timetables, mappers and Dags it was asked about."""
 
     def __init__(self) -> None:
-        self.timetables: dict[str, Any] = {}
+        self.made: dict[str, Any] = {}
         self.dags: dict[str, Any] = {}
 
     def answer(self, order: dict) -> HelperAnswer:
@@ -102,28 +108,26 @@ class Helper:
             return HelperAnswer(id=number, problem=f"{type(error).__name__}: {error}")
 
     def answer_next_run(self, question: dict) -> dict:
-        """The run after the latest automated one, its id, and what the timetable says of itself."""
+        """The run after the latest automated one and its id; of a Dag that makes up for the past, as many more as are due."""
         timetable = self.timetable(question["timetable"])
         within = TimeRestriction(moment(question["earliest"]), moment(question["latest"]), question["catchup"])
-        info = timetable.next_dagrun_info_v2(last_dagrun_info=run_info(question["last"]), restriction=within)
-        run_id = None
-        if info is not None:
-            run_id = timetable.generate_run_id(
-                run_type=DagRunType.SCHEDULED,
-                run_after=pendulum.instance(info.run_after),
-                data_interval=info.data_interval,
-                partition_key=info.partition_key,
-            )
-        return {
-            "next": None if info is None else shown(info),
-            "run_id": run_id,
-            "summary": str(timetable.summary),
-            "description": str(timetable.description or ""),
-            "periodic": bool(timetable.periodic),
-        }
+        last, steps = run_info(question["last"]), []
+        begun, now = time.monotonic(), pendulum.now("UTC")
+        while True:
+            try:
+                last = timetable.next_dagrun_info_v2(last_dagrun_info=last, restriction=within)
+                steps.append({"next": shown(last), "run_id": named(timetable, DagRunType.SCHEDULED, last)})
+            except Exception:
+                if not steps:
+                    raise
+                break  # What came before it is sound; it is asked again when its turn comes.
+            enough = len(steps) >= question["ahead"] or time.monotonic() - begun > AHEAD_SECONDS
+            if last is None or enough or not within.catchup or last.run_after > now:
+                break
+        return {"steps": steps}
 
     def answer_manual_interval(self, question: dict) -> dict:
-        """The data interval and the id of a run made by hand."""
+        """The data interval, the id and the partition's date of a run made by hand."""
         timetable = self.timetable(question["timetable"])
         at = moment(question["at"])
         interval = given_pair(question["data_interval"])
@@ -134,7 +138,41 @@ class Helper:
             run_after=moment(question["run_after"]),
             data_interval=interval,
         )
-        return {"data_interval": pair(interval), "run_id": run_id}
+        try:
+            date = timetable.resolve_partition_date(question["partition_key"])
+        except InvalidPartitionKeyError as error:
+            return {"refused": str(error)}
+        return {"data_interval": pair(interval), "run_id": run_id, "partition_date": written(date)}
+
+    def answer_runs_between(self, question: dict) -> dict:
+        """The runs between two dates, as a backfill makes them."""
+        timetable = self.timetable(question["timetable"])
+        earliest, latest = as_written(question["earliest"]), as_written(question["latest"])
+        before, most = moment(question["before"]), question["most"]
+        if timetable.partitioned:
+            infos = timetable.iter_partition_dagrun_infos(earliest=earliest, latest=latest)
+        else:
+            infos = following(timetable, TimeRestriction(earliest, latest, catchup=True))
+        runs: list[dict] = []
+        for count, info in enumerate(infos):
+            if count >= most:
+                return {"runs": None}
+            if timetable.partitioned or before is None or (info.data_interval and info.data_interval.end < before):
+                runs.append({"next": shown(info), "run_id": named(timetable, DagRunType.BACKFILL_JOB, info)})
+        return {"runs": runs}
+
+    def answer_partition_moments(self, question: dict) -> dict:
+        """The instants that dates mean on the timetable's own clock."""
+        timetable = self.timetable(question["timetable"])
+        dates = (None if text is None else as_written(text) for text in question["dates"])
+        return {"moments": [None if at is None else written(timetable.localize_partition_datetime(at)) for at in dates]}
+
+    def answer_partitions(self, question: dict) -> dict:
+        """To which partitions keys belong, and of which partitions enough arrived."""
+        return {
+            "keys": [downstream(self.mapper(one["mapper"]), one) for one in question["keys"]],
+            "partitions": [partition(self.mapper(one["mapper"]), one) for one in question["partitions"]],
+        }
 
     def answer_instances(self, question: dict) -> dict:
         """What weight rules and the cluster policy make of new or cleared task instances."""
@@ -180,10 +218,81 @@ class Helper:
 
     def timetable(self, encoded: dict):
         """The timetable of its serialized form, made once."""
+        return self.decoded(encoded, decode_timetable)
+
+    def mapper(self, encoded: dict):
+        """The partition mapper of its serialized form, made once."""
+        return self.decoded(encoded, decode_partition_mapper)
+
+    def decoded(self, encoded: dict, decode):
+        """What was serialized, made once."""
         key = json.dumps(encoded, sort_keys=True)
-        if key not in self.timetables:
-            keep(self.timetables, key, decode_timetable(encoded), TIMETABLES_KEPT)
-        return self.timetables[key]
+        if key not in self.made:
+            keep(self.made, key, decode(encoded), OBJECTS_KEPT)
+        return self.made[key]
+
+
+def named(timetable, run_type: DagRunType, info: DagRunInfo | None) -> str | None:
+    """The id that the timetable gives a run."""
+    if info is None:
+        return None
+    return timetable.generate_run_id(
+        run_type=run_type,
+        run_after=pendulum.instance(info.run_after),
+        data_interval=info.data_interval,
+        partition_key=info.partition_key,
+    )
+
+
+def following(timetable, within: TimeRestriction):
+    """One run after the other; as in Airflow a timetable that raises has no more."""
+    info = None
+    while True:
+        try:
+            info = timetable.next_dagrun_info_v2(last_dagrun_info=info, restriction=within)
+        except Exception:
+            log.exception("The timetable raised, and has no more runs", last_dagrun_info=info)
+            return
+        if info is None:
+            return
+        yield info
+
+
+def downstream(mapper, ask: dict) -> dict:
+    """Where a key belongs; what the mapper raises is said of this key alone."""
+    try:
+        keys = mapper.to_downstream(ask["key"])
+        keys = list(keys) if is_container(keys) else [keys]
+        if not all(isinstance(key, str) for key in keys):
+            raise TypeError(f"{type(mapper).__name__}.to_downstream gave keys that are not texts")
+    except Exception as error:
+        log.exception("A partition key could not be mapped", key=ask["key"])
+        return {"problem": f"{type(error).__name__}: {error}"}
+    try:
+        carried = written(mapper.carry_partition_date(moment(ask["date"])))
+    except Exception:
+        log.exception("The partition's date could not be carried on", key=ask["key"])
+        carried = None
+    return {"keys": keys, "most": mapper.max_downstream_keys, "carried": carried}
+
+
+def partition(mapper, ask: dict) -> dict:
+    """Whether enough arrived for a partition, and its date."""
+    said = {"ready": True, "date": None, "undated": False}
+    try:
+        if is_rollup(mapper):
+            expected = mapper.to_upstream(ask["key"])
+            result = mapper.wait_policy.is_satisfied_by_keys(matched=set(ask["arrived"]), expected=expected)
+            said["ready"] = result.satisfied and not result.unreachable
+    except Exception:
+        log.exception("It cannot be told whether enough arrived for a partition", key=ask["key"])
+        said["ready"] = False
+    try:
+        said["date"] = written(mapper.to_partition_date(ask["key"]))
+    except Exception:
+        log.exception("A partition has no date", key=ask["key"])
+        said["undated"] = True
+    return said
 
 
 def keep(kept: dict, key: str, value: Any, most: int) -> None:
@@ -199,6 +308,11 @@ def moment(text: str | None) -> pendulum.DateTime | None:
     if text is None:
         return None
     return pendulum.instance(datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))).in_timezone("UTC")
+
+
+def as_written(text: str) -> pendulum.DateTime:
+    """An instant, in the offset in which somebody wrote it."""
+    return pendulum.instance(datetime.datetime.fromisoformat(text))
 
 
 def written(at: datetime.datetime | None) -> str | None:
@@ -232,8 +346,10 @@ def run_info(last: dict | None) -> DagRunInfo | None:
     )
 
 
-def shown(info: DagRunInfo) -> dict:
+def shown(info: DagRunInfo | None) -> dict | None:
     """A run as the scheduler reads it."""
+    if info is None:
+        return None
     return {
         "run_after": written(info.run_after),
         "data_interval": pair(info.data_interval),

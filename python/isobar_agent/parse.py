@@ -12,6 +12,7 @@ import structlog
 from airflow import settings
 from airflow.dag_processing import processor
 from airflow.sdk.execution_time import comms, task_runner
+from isobar_agent import timetables
 from pydantic import TypeAdapter
 
 NICENESS = 5
@@ -58,4 +59,5 @@ def run() -> None:
     task_runner.SUPERVISOR_COMMS = channel
     result = processor._parse_file(request, structlog.get_logger(logger_name="task"))
     if result is not None:
+        timetables.describe(result)
         channel.send(result)

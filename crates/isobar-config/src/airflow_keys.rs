@@ -46,6 +46,7 @@ pub(crate) const SAME_MEANING: &[(&str, &str, &str, &str)] = &[
         "core",
         "num_dag_runs_to_retain_rendered_fields",
     ),
+    ("core", "rerun_with_latest_version", "core", "rerun_with_latest_version"),
     (
         "core",
         "hide_sensitive_var_conn_fields",

@@ -67,6 +67,9 @@ pub(crate) fn core(reader: Reader<'_>, default_home: &Path) -> (Core, PathBuf) {
             0,
             default.num_dag_runs_to_retain_rendered_fields,
         ),
+        rerun_with_latest_version: reader
+            .raw("rerun_with_latest_version")
+            .map(|_| reader.bool("rerun_with_latest_version", false)),
         hide_sensitive_var_conn_fields: reader
             .bool("hide_sensitive_var_conn_fields", default.hide_sensitive_var_conn_fields),
         sensitive_var_conn_names: (reader.texts("sensitive_var_conn_names").unwrap_or_default().into_iter())

@@ -124,6 +124,9 @@ pub struct Core {
     pub default_timezone: String,
     /// Runs of a task whose rendered fields are kept. Default 30.
     pub num_dag_runs_to_retain_rendered_fields: u32,
+    /// Cleared runs, and those that a backfill runs again, go on with the Dag's latest version, where neither the request nor the
+    /// Dag says. Default none: those of a backfill do, cleared ones keep theirs.
+    pub rerun_with_latest_version: Option<bool>,
     /// Mask values of connections and variables whose names look secret. Default true.
     pub hide_sensitive_var_conn_fields: bool,
     /// More names that look secret, beside Airflow's own list.
@@ -148,6 +151,7 @@ impl Default for Core {
             max_map_length: 1024,
             default_timezone: "UTC".to_owned(),
             num_dag_runs_to_retain_rendered_fields: 30,
+            rerun_with_latest_version: None,
             hide_sensitive_var_conn_fields: true,
             sensitive_var_conn_names: Vec::new(),
         }
@@ -217,7 +221,7 @@ pub struct Scheduler {
     pub create_cron_data_intervals: bool,
     /// As above, for a `timedelta` schedule. Default false.
     pub create_delta_data_intervals: bool,
-    /// Make runs by schedule; off: only by hand, by API and by asset. Default true.
+    /// Make runs by schedule and when assets change; off: only by hand, by API and by backfill. Default true.
     pub use_job_schedule: bool,
     /// How long a task may stay queued before it is queued anew. Default 600 s.
     pub task_queued_timeout: Duration,

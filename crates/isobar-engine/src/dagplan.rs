@@ -6,6 +6,7 @@
 mod event;
 mod plan;
 mod runid;
+mod said;
 mod schedule;
 
 use std::collections::BTreeMap;
@@ -14,10 +15,11 @@ use isobar_model::{RunId, RunState, RunType};
 use jiff::Timestamp;
 
 pub use event::{
-    ActiveRun, AssetTrigger, BackfillLimits, Command, DagFacts, DagSnapshot, Event, NewRun, NextFields, PausedBecause,
-    RunIdPlan, Started,
+    ActiveRun, AssetTrigger, BackfillLimits, Command, DagFacts, DagSnapshot, Event, NewRun, NextFields, NextSaid,
+    PausedBecause, RunIdPlan, Started,
 };
 pub use runid::{run_id, suffix_of};
+use said::Said;
 pub use schedule::{Next, NextRun, Restriction, Schedule, ScheduleProblem};
 
 /// The plan of one Dag. See the [module](self).
@@ -34,6 +36,8 @@ pub struct DagPlan {
     backfills: BTreeMap<i64, BackfillLimits>,
     assets: Option<AssetTrigger>,
     asked: bool,
+    /// What Python said of runs to come.
+    said: Said,
     /// The id that Python gave the next run.
     named: Option<RunId>,
     woken_at: Option<Timestamp>,
@@ -57,6 +61,7 @@ impl DagPlan {
                 .collect(),
             assets: snapshot.assets,
             asked: false,
+            said: Said::default(),
             named: None,
             woken_at: None,
         };
@@ -89,6 +94,7 @@ impl DagPlan {
                 let resumed = self.dag.paused && !dag.paused;
                 self.dag = dag;
                 if reschedule || resumed {
+                    self.said = Said::default();
                     self.last_automated = last_automated;
                     self.work_out_next(now, out);
                 }
@@ -109,10 +115,10 @@ impl DagPlan {
             Event::Backfill(backfill) => {
                 self.backfills.insert(backfill.id, backfill);
             }
-            Event::Answered { next, run_id } => {
-                if std::mem::take(&mut self.asked) {
-                    self.set_next(next, out);
-                    self.named = run_id;
+            Event::Answered(said) => {
+                if std::mem::take(&mut self.asked) && !said.is_empty() {
+                    self.said = Said::about(self.last_automated.clone(), said, now);
+                    self.work_out_next(now, out);
                 }
             }
         }

@@ -15,4 +15,4 @@ mod wait;
 mod window;
 
 pub use mapper::{Keys, Mapper, MapperError};
-pub use schedule::{Arrived, PartitionedAssets};
+pub use schedule::{Arrived, PartitionSaid, PartitionedAssets};

@@ -165,18 +165,6 @@ impl Timetable {
         }
     }
 
-    /// The partitions from one date to another, both included and both meant as wall clocks in the timetable's zone: what a
-    /// backfill makes. None for timetables without partitions of their own.
-    ///
-    /// # Errors
-    /// See [`TimetableError`]; [`TimetableError::OutOfRange`] where there are too many.
-    pub fn partitions_between(&self, from: Timestamp, to: Timestamp) -> Result<Vec<NextRun>, TimetableError> {
-        match &self.rule {
-            Rule::Partition(rule) => rule.between(from, to),
-            _ => Ok(Vec::new()),
-        }
-    }
-
     /// The timetable that only Python can evaluate, as serialized; none where this one answers by itself.
     #[must_use]
     pub fn question(&self) -> Option<&serde_json::Value> {
@@ -219,7 +207,7 @@ impl Rule {
             Model::DeltaDataInterval { delta } => Self::Interval(Box::new(IntervalRule::new(Steps::delta(delta)?))),
             Model::Events(events) => Self::Events(Events::new(events)),
             Model::AssetOrTime { timetable, .. } => Self::from_model(timetable)?,
-            Model::Custom { path, var } => Self::Python {
+            Model::Custom { path, var, .. } => Self::Python {
                 path: path.clone(),
                 question: json!({"__type": path, "__var": var}),
             },

@@ -33,6 +33,7 @@ fn facts(catchup: bool) -> DagFacts {
         paused: false,
         stale: false,
         has_import_errors: false,
+        makes_runs: true,
         max_active_runs: 2,
         max_consecutive_failed_dag_runs: 0,
         allowed_run_types: None,
@@ -163,6 +164,21 @@ fn a_paused_dag_knows_its_next_run_and_makes_none() {
     };
     let commands = step(&mut plan, unpaused, "2026-01-10T07:00:00Z");
     assert_eq!(commands[0], "create scheduled__2026-01-10T00:00:00+00:00");
+}
+
+#[test]
+fn where_no_runs_are_made_the_next_is_known_and_those_of_clients_start() {
+    let mut idle = facts(false);
+    idle.makes_runs = false;
+    let mut given = snapshot(idle);
+    given.assets = Some(AssetTrigger {
+        triggered_at: at("2026-01-10T05:00:00Z"),
+    });
+    let (mut plan, commands) = load(given, "2026-01-10T06:00:00Z");
+    assert_eq!(commands, ["next 01-10"]);
+    let by_hand = run("by_hand", RunType::Manual, RunState::Queued);
+    let started = step(&mut plan, Event::RunChanged(by_hand), "2026-01-10T06:00:00Z");
+    assert_eq!(started, ["start by_hand"]);
 }
 
 #[test]

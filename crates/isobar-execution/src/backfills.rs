@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use isobar_auth::TeamScope;
 use isobar_engine::dagplan::NextRun;
-use isobar_engine::timetable::{self, Bound, Timetable, TimetableError};
+use isobar_engine::timetable::{self, Timetable};
 use isobar_model::dag::SerializedDag;
-use isobar_model::{DagId, Reprocess, RunState, RunTrigger, RunType};
+use isobar_model::{DagId, Reprocess, RunId, RunState, RunTrigger, RunType};
 use isobar_store::backfills::{self, Adoption, NewBackfill, NoRun, Place};
 use isobar_store::clearing::{self, Clear};
 use isobar_store::runs::{NewRun, Run};
@@ -18,22 +18,21 @@ use uuid::Uuid;
 
 use crate::new_run::{NewRuns, random_tail};
 
-/// The dates of a backfill, in the order in which they run.
-///
-/// # Errors
-/// The timetable is Python code of the team, or has too many runs there.
-pub fn dates(
-    timetable: &Timetable,
-    from: Bound,
-    to: Bound,
-    backwards: bool,
-    now: Timestamp,
-) -> Result<Vec<NextRun>, TimetableError> {
-    let mut dates = timetable.runs_between(from, to, now)?;
-    if backwards {
-        dates.reverse();
+/// A date of a backfill.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Date {
+    /// The run as the timetable has it.
+    pub run: NextRun,
+    /// The id that a custom timetable gave it.
+    pub run_id: Option<RunId>,
+}
+
+impl Date {
+    /// A run whose id follows from its dates.
+    #[must_use]
+    pub fn of(run: NextRun) -> Self {
+        Self { run, run_id: None }
     }
-    Ok(dates)
 }
 
 /// Why a date whose run exists gets none, if so.
@@ -53,12 +52,12 @@ pub async fn rehearse(
     tx: &mut Tx,
     scope: TeamScope,
     dag_id: &DagId,
-    dates: Vec<NextRun>,
+    dates: Vec<Date>,
     reprocess: Reprocess,
-) -> Result<Vec<NextRun>, StoreError> {
+) -> Result<Vec<Date>, StoreError> {
     let mut kept = Vec::new();
     for date in dates {
-        let there = backfills::run_of(tx, scope, dag_id, date.logical_date(), date.partition_date).await?;
+        let there = backfills::run_of(tx, scope, dag_id, date.run.logical_date(), date.run.partition_date).await?;
         if there.is_none_or(|run| no_run(&run, reprocess).is_none()) {
             kept.push(date);
         }
@@ -72,7 +71,7 @@ pub struct Plan {
     /// The backfill.
     pub new: NewBackfill,
     /// Its dates, in order.
-    pub dates: Vec<NextRun>,
+    pub dates: Vec<Date>,
     /// The Dag as it is.
     pub dag: Arc<SerializedDag>,
     /// Its version.
@@ -100,13 +99,13 @@ impl NewRuns {
         };
         let mut places = Vec::with_capacity(plan.dates.len());
         for (date, ordinal) in plan.dates.iter().zip(1..) {
-            let (logical_date, dag_id) = (date.logical_date(), &plan.new.dag_id);
-            let there = backfills::run_of(tx, scope, dag_id, logical_date, date.partition_date).await?;
+            let (logical_date, dag_id) = (date.run.logical_date(), &plan.new.dag_id);
+            let there = backfills::run_of(tx, scope, dag_id, logical_date, date.run.partition_date).await?;
             let refused = there.as_ref().and_then(|run| no_run(run, plan.new.reprocess));
             let run = match (refused, there) {
                 (Some(refused), _) => Err(refused),
                 // A partition keeps the runs that it had, beside the new one.
-                (None, Some(run)) if date.partition_key.is_none() => {
+                (None, Some(run)) if date.run.partition_key.is_none() => {
                     self.run_again(tx, scope, plan, (id, ordinal), &run, now).await?;
                     Ok(run.run_id)
                 }
@@ -115,7 +114,7 @@ impl NewRuns {
             places.push(Place {
                 ordinal,
                 logical_date,
-                partition_key: date.partition_key.clone(),
+                partition_key: date.run.partition_key.clone(),
                 run,
             });
         }
@@ -129,13 +128,16 @@ impl NewRuns {
         scope: TeamScope,
         plan: &Plan,
         (backfill, ordinal): (i64, i64),
-        date: &NextRun,
+        Date { run: date, run_id }: &Date,
         now: Timestamp,
-    ) -> Result<Result<isobar_model::RunId, NoRun>, StoreError> {
+    ) -> Result<Result<RunId, NoRun>, StoreError> {
         let random = random_tail();
-        let run_id = match (&date.partition_key, Timetable::from_model(&plan.dag.timetable)) {
-            (Some(key), Ok(timetable)) => timetable.run_id(RunType::Backfill, date.run_after, Some(key), &random),
-            _ => timetable::run_id(RunType::Backfill, date.logical_date(), date.run_after, &random),
+        let run_id = match (run_id, &date.partition_key, Timetable::from_model(&plan.dag.timetable)) {
+            (Some(run_id), _, _) => run_id.clone(),
+            (None, Some(key), Ok(timetable)) => timetable
+                .run_id(RunType::Backfill, date.run_after, Some(key), &random)
+                .into(),
+            _ => timetable::run_id(RunType::Backfill, date.logical_date(), date.run_after, &random).into(),
         };
         let conf = match &plan.new.conf {
             Value::Null => Value::Object(serde_json::Map::new()),
@@ -150,12 +152,7 @@ impl NewRuns {
             bundle_version: plan.bundle_version.clone(),
             version_id: Some(plan.version_id),
             partition_key: date.partition_key.clone(),
-            ..NewRun::new(
-                plan.new.dag_id.clone(),
-                run_id.into(),
-                RunType::Backfill,
-                date.run_after,
-            )
+            ..NewRun::new(plan.new.dag_id.clone(), run_id, RunType::Backfill, date.run_after)
         };
         let run = match self.create(tx, scope, &new, now).await {
             Ok(run) => run,

@@ -38,6 +38,12 @@ impl Execution {
         &self.new_runs
     }
 
+    /// What the operations know of the configuration.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// The caller's own rows.
     pub(crate) fn own(&self, caller: &Caller) -> TeamScope {
         self.org.team(caller.team())

@@ -21,6 +21,7 @@ mod names;
 mod new_run;
 pub mod param_schema;
 mod parses;
+mod partition_key;
 mod questions;
 mod record;
 mod run_context;
@@ -38,5 +39,6 @@ mod xcoms;
 
 pub use execution::Execution;
 pub use new_run::{NewRuns, random_tail};
-pub use questions::{ManualAsk, ManualRun, Unanswered};
+pub use partition_key::{PartitionKeyError, partition_date};
+pub use questions::{ManualAsk, ManualRun, Unanswered, python_timetable};
 pub use settings::{Settings, TeamSettings};

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use isobar_auth::TeamScope;
-use isobar_model::{RunType, TeamId, parse_time, render_time};
+use isobar_engine::dagplan::NextRun;
+use isobar_engine::partition::PartitionedAssets;
+use isobar_engine::timetable::{Bound, MOST_RUNS, Timetable};
+use isobar_model::dag::SerializedDag;
+use isobar_model::{RunId, RunType, TeamId, parse_time, render_time};
 use isobar_store::questions::{self, NewQuestion};
 use isobar_store::{StoreError, loading};
 use isobar_wire::execution::{Answering, Refusal};
@@ -21,6 +25,8 @@ use crate::execution::Execution;
 const HOLD: SignedDuration = SignedDuration::from_mins(5);
 /// How long a caller is kept waiting.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// The same, where many runs are to be listed.
+const LONGEST_LIST_WAIT: Duration = Duration::from_secs(30);
 /// How often the answer is looked for where no hint comes.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -86,6 +92,8 @@ pub struct ManualRun {
     pub interval: Option<(Timestamp, Timestamp)>,
     /// Its id, where none was given.
     pub run_id: String,
+    /// The date of its partition.
+    pub partition_date: Option<Timestamp>,
 }
 
 /// A run made by hand that a custom timetable is asked about.
@@ -103,6 +111,22 @@ pub struct ManualAsk<'a> {
     pub run_after: Timestamp,
     /// The kind of run.
     pub kind: RunType,
+    /// Its partition.
+    pub partition_key: Option<&'a str>,
+}
+
+/// The timetable of a Dag as serialized, where only the team's Python can say the dates of a run made by hand: it is a class of
+/// the team's, or the run names a partition and a class of the team's maps those.
+#[must_use]
+pub fn python_timetable(dag: &SerializedDag, names_partition: bool) -> Option<Value> {
+    if let Ok(timetable) = Timetable::from_model(&dag.timetable)
+        && let Some(question) = timetable.question()
+    {
+        return Some(question.clone());
+    }
+    let model = dag.timetable.partitions().filter(|_| names_partition)?;
+    let maps = PartitionedAssets::from_model(model).is_ok_and(|assets| assets.needs_python());
+    maps.then(|| dag.json()["dag"]["timetable"].clone())
 }
 
 /// Why a custom timetable gave no answer.
@@ -111,6 +135,9 @@ pub enum Unanswered {
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The team's code refuses what was asked: the sentence is for who asked.
+    #[error("{0}")]
+    Refused(String),
     /// The team's code raised, hung, or its helper is not there: the sentence is for people of the team.
     #[error("{0}")]
     Python(String),
@@ -122,25 +149,110 @@ impl Execution {
     /// # Errors
     /// See [`Unanswered`].
     pub async fn ask_manual_run(&self, scope: TeamScope, ask: &ManualAsk<'_>) -> Result<ManualRun, Unanswered> {
+        let body = json!({
+            "timetable": ask.timetable,
+            "at": ask.at.map(render_time),
+            "run_after": render_time(ask.run_after),
+            "run_type": ask.kind.as_str(),
+            "data_interval": ask.interval.map(|(start, end)| [render_time(start), render_time(end)]),
+            "partition_key": ask.partition_key,
+        });
+        let kind = QuestionKind::ManualInterval;
+        let answer = self.ask_and_wait(scope, kind, ask.dag_id, body, LONGEST_WAIT).await?;
+        if let Some(refusal) = answer["refused"].as_str() {
+            return Err(Unanswered::Refused(refusal.to_owned()));
+        }
+        let run_id = answer["run_id"].as_str().map(str::to_owned);
+        Ok(ManualRun {
+            interval: read_interval(&answer["data_interval"]),
+            run_id: run_id.ok_or_else(|| unusable("a run without an id"))?,
+            partition_date: read_time(&answer["partition_date"]),
+        })
+    }
+
+    /// Asks a custom timetable for all its runs between two dates, as [`Timetable::runs_between`] gives those of others; with them
+    /// the ids that it gives runs of a backfill. Those whose data interval ends at `before` or later are left out. None where
+    /// there are more than are listed.
+    ///
+    /// # Errors
+    /// See [`Unanswered`].
+    pub async fn ask_runs_between(
+        &self,
+        scope: TeamScope,
+        dag_id: &str,
+        timetable: &Value,
+        (from, to): (Bound, Bound),
+        before: Option<Timestamp>,
+    ) -> Result<Option<Vec<(NextRun, RunId)>>, Unanswered> {
+        let body = json!({
+            "timetable": timetable,
+            "earliest": from.written(),
+            "latest": to.written(),
+            "before": before.map(render_time),
+            "most": MOST_RUNS,
+        });
+        let kind = QuestionKind::RunsBetween;
+        let answer = self.ask_and_wait(scope, kind, dag_id, body, LONGEST_LIST_WAIT).await?;
+        let Some(runs) = answer["runs"].as_array() else {
+            return Ok(None);
+        };
+        let read = |said: &Value| {
+            let next = &said["next"];
+            let run = NextRun {
+                run_after: read_time(&next["run_after"])?,
+                data_interval: read_interval(&next["data_interval"]),
+                partition_key: next["partition_key"].as_str().map(str::to_owned),
+                partition_date: read_time(&next["partition_date"]),
+            };
+            let run_id = said["run_id"].as_str().filter(|id| !id.is_empty() && id.len() <= 250)?;
+            Some((run, RunId::from(run_id)))
+        };
+        let runs: Option<Vec<_>> = runs.iter().map(read).collect();
+        runs.map(Some).ok_or_else(|| unusable("a run without an id or a time"))
+    }
+
+    /// Asks a custom timetable of partitions which instants some wall clocks mean; waits 5 s at most.
+    ///
+    /// # Errors
+    /// See [`Unanswered`].
+    pub async fn ask_partition_moments(
+        &self,
+        scope: TeamScope,
+        dag_id: &str,
+        timetable: &Value,
+        dates: [Option<Bound>; 2],
+    ) -> Result<[Option<Timestamp>; 2], Unanswered> {
+        let body = json!({"timetable": timetable, "dates": dates.map(|date| date.map(Bound::written))});
+        let kind = QuestionKind::PartitionMoments;
+        let answer = self.ask_and_wait(scope, kind, dag_id, body, LONGEST_WAIT).await?;
+        let moments = [0, 1].map(|place| read_time(&answer["moments"][place]));
+        if (moments.iter().zip(dates)).any(|(moment, date)| moment.is_some() != date.is_some()) {
+            return Err(unusable("no moment for a date"));
+        }
+        Ok(moments)
+    }
+
+    async fn ask_and_wait(
+        &self,
+        scope: TeamScope,
+        kind: QuestionKind,
+        dag_id: &str,
+        mut body: Value,
+        longest: Duration,
+    ) -> Result<Value, Unanswered> {
+        body["ask"] = kind.as_str().into();
         let question = NewQuestion {
-            kind: QuestionKind::ManualInterval,
-            dag_id: ask.dag_id.into(),
+            kind,
+            dag_id: dag_id.into(),
             subject: Uuid::new_v4().simple().to_string(),
-            body: json!({
-                "ask": QuestionKind::ManualInterval.as_str(),
-                "timetable": ask.timetable,
-                "at": ask.at.map(render_time),
-                "run_after": render_time(ask.run_after),
-                "run_type": ask.kind.as_str(),
-                "data_interval": ask.interval.map(|(start, end)| [render_time(start), render_time(end)]),
-            }),
+            body,
             version_id: None,
         };
         let mut hints = self.store.signals().subscribe();
         let mut tx = self.store.begin().await?;
         let id = questions::ask(&mut tx, scope, &question, Timestamp::now()).await?;
         tx.commit().await?;
-        let until = Instant::now() + LONGEST_WAIT;
+        let until = Instant::now() + longest;
         loop {
             let mut tx = self.store.read().await?;
             let said = questions::get(&mut tx, scope, id).await?.and_then(|found| found.said);
@@ -150,7 +262,7 @@ impl Execution {
                 let mut tx = self.store.begin().await?;
                 questions::forget(&mut tx, scope, id).await?;
                 tx.commit().await?;
-                return read_manual(said);
+                return heard(said, longest);
             }
             // Answers to those who wait are announced as `Definitions`; other hints are no reason to look.
             let announced = async { while !matches!(hints.recv().await, Ok(Wake::Definitions) | Err(_)) {} };
@@ -159,26 +271,27 @@ impl Execution {
     }
 }
 
-fn read_manual(said: Option<Said>) -> Result<ManualRun, Unanswered> {
+fn read_time(value: &Value) -> Option<Timestamp> {
+    value.as_str().and_then(parse_time)
+}
+
+fn read_interval(value: &Value) -> Option<(Timestamp, Timestamp)> {
+    read_time(&value[0]).zip(read_time(&value[1]))
+}
+
+fn unusable(what: &str) -> Unanswered {
+    Unanswered::Python(format!("The team's helper gave {what}"))
+}
+
+fn heard(said: Option<Said>, longest: Duration) -> Result<Value, Unanswered> {
     let late = |more: &str| {
         Unanswered::Python(format!(
-            "The custom timetable of this Dag did not answer within 5 s{more}; it is safe to try again"
+            "The custom timetable of this Dag did not answer within {} s{more}; it is safe to try again",
+            longest.as_secs()
         ))
     };
     match said {
-        Some(Said::Answer(answer)) => {
-            let time = |place: usize| answer["data_interval"][place].as_str().and_then(parse_time);
-            let run_id = answer["run_id"].as_str().map(str::to_owned);
-            match run_id {
-                Some(run_id) => Ok(ManualRun {
-                    interval: time(0).zip(time(1)),
-                    run_id,
-                }),
-                None => Err(Unanswered::Python(
-                    "The team's helper gave an answer without a run id".to_owned(),
-                )),
-            }
-        }
+        Some(Said::Answer(answer)) => Ok(answer),
         Some(Said::Problem(reason)) => Err(Unanswered::Python(reason)),
         Some(Said::Later(reason)) => Err(late(&format!(": {reason}"))),
         None => Err(late("")),

@@ -4,6 +4,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use isobar_auth::MasterKey;
 use isobar_config::{Config, ConsentAction};
 use isobar_model::TeamName;
+use isobar_model::dag::SerializedDag;
 
 /// Settings of the operations.
 #[derive(Clone, Debug)]
@@ -14,6 +15,8 @@ pub struct Settings {
     pub max_map_length: i64,
     /// New Dags arrive paused, where neither Dag nor team says.
     pub dags_are_paused_at_creation: bool,
+    /// `core.rerun_with_latest_version`
+    pub rerun_with_latest_version: Option<bool>,
     /// What single teams say.
     pub teams: Vec<TeamSettings>,
     /// Opens and seals secrets.
@@ -64,6 +67,7 @@ impl Settings {
             multi_team: config.core.multi_team,
             max_map_length: i64::from(config.core.max_map_length),
             dags_are_paused_at_creation: config.core.dags_are_paused_at_creation,
+            rerun_with_latest_version: config.core.rerun_with_latest_version,
             teams,
             master_key,
         }
@@ -75,6 +79,16 @@ impl Settings {
         self.team(team)
             .and_then(|team| team.dags_are_paused_at_creation)
             .unwrap_or(self.dags_are_paused_at_creation)
+    }
+
+    /// Whether a run that runs again goes on with the Dag's latest version: as the request says, else as the Dag does, else as
+    /// the configuration does, else `otherwise`.
+    #[must_use]
+    pub fn runs_again_on_latest(&self, asked: Option<bool>, dag: &SerializedDag, otherwise: bool) -> bool {
+        asked
+            .or(dag.rerun_with_latest_version)
+            .or(self.rerun_with_latest_version)
+            .unwrap_or(otherwise)
     }
 
     pub(crate) fn team(&self, name: &str) -> Option<&TeamSettings> {
@@ -98,4 +112,38 @@ fn globs(texts: &[String]) -> Vec<GlobMatcher> {
 /// A glob over names, in which `*` stands for anything.
 pub(crate) fn glob(text: &str) -> Option<GlobMatcher> {
     GlobBuilder::new(text).build().ok().map(|glob| glob.compile_matcher())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_request_goes_before_the_dag_and_the_dag_before_the_configuration() {
+        let dag = |says: Option<bool>| {
+            let mut dag = json!({"dag_id": "d", "fileloc": "/d.py", "timezone": "UTC", "tasks": [],
+                "timetable": {"__type": "airflow.timetables.simple.NullTimetable", "__var": {}}});
+            if let Some(says) = says {
+                dag["rerun_with_latest_version"] = says.into();
+            }
+            SerializedDag::read(json!({"__version": 3, "dag": dag})).unwrap()
+        };
+        let mut settings = Settings {
+            multi_team: false,
+            max_map_length: 1,
+            dags_are_paused_at_creation: true,
+            rerun_with_latest_version: None,
+            teams: Vec::new(),
+            master_key: MasterKey::from_text(&"k".repeat(32)).unwrap(),
+        };
+        let asked =
+            |settings: &Settings, asked, says, otherwise| settings.runs_again_on_latest(asked, &dag(says), otherwise);
+        assert!(asked(&settings, None, None, true) && !asked(&settings, None, None, false));
+        settings.rerun_with_latest_version = Some(true);
+        assert!(asked(&settings, None, None, false));
+        assert!(!asked(&settings, None, Some(false), true));
+        assert!(asked(&settings, Some(true), Some(false), false));
+    }
 }

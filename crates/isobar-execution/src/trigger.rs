@@ -23,7 +23,8 @@ use crate::answers::{broken, not_found, refusal, time};
 use crate::execution::{Execution, Outcome};
 use crate::names::Meant;
 use crate::param_schema;
-use crate::questions::{ManualAsk, Unanswered};
+use crate::partition_key::{PartitionKeyError, partition_date};
+use crate::questions::{ManualAsk, ManualRun, Unanswered, python_timetable};
 use crate::standing::{may_change_runs, run_of};
 
 /// The body of the route. Unknown keys are refused, as in Airflow.
@@ -60,12 +61,14 @@ impl Execution {
         let mut tx = self.store.begin().await.map_err(broken)?;
         let (mut meant, mut head, mut dag) = self.triggerable(&mut tx, caller, dag_id).await?;
         let mut asked = None;
-        if let Some(question) = custom_timetable(&dag)
-            && body.logical_date.is_some()
+        let key = body.partition_key.as_deref();
+        partition_date(&dag, &meant.dag_id, key).map_err(key_refusal)?;
+        if let Some(question) = python_timetable(&dag, key.is_some())
+            && (body.logical_date.is_some() || key.is_some())
         {
             // Nobody else may be kept from writing while the team's Python thinks.
             drop(tx);
-            asked = Some(self.asked_interval(&meant, &dag, question, &body).await?);
+            asked = Some(self.asked_dates(&meant, &dag, question, &body).await?);
             tx = self.store.begin().await.map_err(broken)?;
             (meant, head, dag) = self.triggerable(&mut tx, caller, dag_id).await?;
         }
@@ -121,25 +124,35 @@ impl Execution {
         Ok((meant, head, dag))
     }
 
-    /// What the owner's Python says of the data interval. Another team learns nothing of why there is no answer.
-    async fn asked_interval(
+    /// What the owner's Python says of the data interval and the partition. Another team learns nothing of why there is no answer.
+    async fn asked_dates(
         &self,
         meant: &Meant,
         dag: &SerializedDag,
         timetable: Value,
         body: &TriggerBody,
-    ) -> Result<Option<(Timestamp, Timestamp)>, Refusal> {
+    ) -> Result<ManualRun, Refusal> {
         let run_after = body.run_after.map_or_else(Timestamp::now, |at| at.0);
         let ask = ManualAsk {
             dag_id: dag.dag_id.as_str(),
             timetable,
-            at: Some(run_after),
+            at: body.logical_date.map(|_| run_after),
             interval: None,
             run_after,
             kind: RunType::OperatorTriggered,
+            partition_key: body.partition_key.as_deref(),
         };
         match self.ask_manual_run(meant.scope, &ask).await {
-            Ok(run) => Ok(run.interval),
+            Ok(run) => Ok(run),
+            // The words are the owner's code's, which another team does not hear.
+            Err(Unanswered::Refused(reason)) => {
+                let reason = if meant.foreign {
+                    "The Dag has no such partition".to_owned()
+                } else {
+                    reason
+                };
+                Err(refusal(400, "invalid_partition_key", reason))
+            }
             Err(Unanswered::Store(error)) => Err(broken(error)),
             Err(Unanswered::Python(_)) if meant.foreign => Err(refusal(
                 503,
@@ -160,35 +173,21 @@ impl Execution {
         dag: &SerializedDag,
         run_id: &str,
         body: TriggerBody,
-        asked: Option<Option<(Timestamp, Timestamp)>>,
+        asked: Option<ManualRun>,
     ) -> Result<NewRun, Refusal> {
         check_run_id(run_id)?;
-        if body.partition_key.is_some() && !dag.timetable.takes_partition_keys() {
-            return Err(refusal(
-                400,
-                "not_partitioned",
-                format!(
-                    "Dag '{}' is not partitioned, so its runs take no partition_key",
-                    meant.dag_id
-                ),
-            ));
-        }
+        let by_rule = partition_date(dag, &meant.dag_id, body.partition_key.as_deref()).map_err(key_refusal)?;
         let run_after = body.run_after.map_or_else(Timestamp::now, |at| at.0);
         let timetable = Timetable::from_model(&dag.timetable).map_err(|error| value_error(error.to_string()))?;
+        let partition_date = asked.as_ref().and_then(|run| run.partition_date).or(by_rule);
         let interval = match (body.logical_date, asked) {
             (None, _) => None,
-            (Some(_), Some(interval)) => interval,
+            (Some(_), Some(run)) => run.interval,
             (Some(_), None) => Some(
                 timetable
                     .manual_interval(run_after)
                     .map_err(|error| value_error(error.to_string()))?,
             ),
-        };
-        let partition_date = match &body.partition_key {
-            Some(key) => timetable
-                .partition_date(key)
-                .map_err(|error| value_error(error.to_string()))?,
-            None => None,
         };
         check_params(&dag.params, &body.conf)?;
         let user = match caller {
@@ -233,7 +232,7 @@ impl Execution {
             .map_err(broken)?
             .ok_or_else(no_run)?;
         let current = definition(&mut tx, &meant, dag_id).await?;
-        let on_latest = current.rerun_with_latest_version.unwrap_or(false);
+        let on_latest = self.settings.runs_again_on_latest(None, &current, false);
         // Runs of an unversioned bundle follow the newest version anyway.
         let bound = run
             .created_version_id
@@ -265,9 +264,13 @@ impl Execution {
     }
 }
 
-/// The timetable that only the team's Python can evaluate.
-fn custom_timetable(dag: &SerializedDag) -> Option<Value> {
-    Timetable::from_model(&dag.timetable).ok()?.question().cloned()
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
+fn key_refusal(error: PartitionKeyError) -> Refusal {
+    let reason = match &error {
+        PartitionKeyError::NotPartitioned(_) => "not_partitioned",
+        PartitionKeyError::Invalid(_) => "invalid_partition_key",
+    };
+    refusal(400, reason, error.to_string())
 }
 
 fn already_exists(dag_id: &str, run_id: &str) -> Refusal {

@@ -24,6 +24,7 @@
 
 mod asset;
 mod content_hash;
+mod custom_timetable;
 mod deadline;
 mod encoding;
 mod error;
@@ -44,6 +45,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 pub use asset::{Asset, AssetAccess, AssetAlias, AssetExpr, AssetLeaf, AssetRef, AssetWatcher};
+pub use custom_timetable::CustomFacts;
 pub use deadline::{Deadline, DeadlineCallback, DeadlineInterval, DeadlineReference};
 pub use encoding::{Delta, RelativeDelta, Zone, plain};
 pub use error::{DagError, Problem};

@@ -87,9 +87,29 @@ fn a_plugin_timetable_is_kept_as_it_is() {
         dag.timetable,
         Timetable::Custom {
             path: "acme.Workdays".into(),
-            var: json!({"x": 1})
+            var: json!({"x": 1}),
+            says: Box::default(),
         }
     );
+}
+
+#[test]
+fn what_a_plugin_timetable_says_of_itself_is_taken_from_beside_it() {
+    let mut dag = minimal(json!([]));
+    let asset = json!({"__type": "asset", "name": "a", "uri": "x://a", "group": "asset", "extra": {}});
+    let mapper = json!({"__type": "acme.Mapper", "__var": {}});
+    dag["dag"]["timetable"] = json!({"__type": "acme.Hot", "__var": {}, "__says": {
+        "summary": "hot", "description": "now and then", "periodic": false, "can_be_scheduled": false, "partitioned": true,
+        "partitioned_at_runtime": false, "asset_triggered": true, "asset_condition": asset,
+        "default_partition_mapper": mapper, "partition_mapper_config": [[asset, mapper]],
+    }});
+    let timetable = SerializedDag::read(dag).unwrap().timetable;
+    assert!(!timetable.is_periodic() && !timetable.can_be_scheduled() && timetable.is_partitioned());
+    assert!(timetable.asset_condition().is_some() && timetable.triggering_condition().is_none());
+    assert_eq!(timetable.partitions().unwrap().mappers[0].1, mapper);
+    let mut dag = minimal(json!([]));
+    dag["dag"]["timetable"] = json!({"__type": "acme.Hot", "__var": {}, "__says": {"periodic": "perhaps"}});
+    assert!(refusal(dag).contains("periodic"));
 }
 
 #[test]

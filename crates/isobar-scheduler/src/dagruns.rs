@@ -15,14 +15,16 @@ use rand::RngExt as _;
 use crate::asking::SCHEDULE_PROBLEM;
 use crate::memory::{LiveDag, LiveRun, RunRef};
 use crate::pass::Pass;
+use crate::setting::Setting;
 use crate::timers::Timed;
 
-fn facts(dag: &LiveDag) -> DagFacts {
+fn facts(dag: &LiveDag, setting: &Setting) -> DagFacts {
     let version = dag.version.as_ref();
     DagFacts {
         paused: dag.row.is_paused,
         stale: dag.row.is_stale,
         has_import_errors: dag.row.has_import_errors,
+        makes_runs: setting.makes_runs,
         max_active_runs: u32::try_from(dag.row.max_active_runs).unwrap_or(0),
         max_consecutive_failed_dag_runs: u32::try_from(dag.row.max_consecutive_failed_runs).unwrap_or(0),
         allowed_run_types: version.and_then(|version| version.allowed_run_types.clone()),
@@ -72,7 +74,7 @@ impl Pass<'_> {
             .map(LiveRun::active)
             .collect();
         let snapshot = DagSnapshot {
-            dag: facts(dag),
+            dag: facts(dag, self.setting),
             next: stored,
             last_automated,
             active,
@@ -142,7 +144,7 @@ impl Pass<'_> {
             return Ok(());
         };
         let event = Event::DagChanged {
-            dag: facts(dag),
+            dag: facts(dag, self.setting),
             reschedule,
             last_automated,
         };

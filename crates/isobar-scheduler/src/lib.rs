@@ -17,6 +17,7 @@ mod handing;
 mod holder;
 mod load;
 mod losses;
+mod mapping;
 mod memory;
 mod partitions;
 mod pass;

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::admitting::{limits, standing, stays_known};
 use crate::events::{choice, seconds};
+use crate::mapping::Mapped;
 use crate::memory::{LiveDag, LiveRun, Memory, RunRef};
 use crate::pass::Pass;
 use crate::setting::Setting;
@@ -65,6 +66,7 @@ pub(crate) async fn everything(
                 row,
                 version,
                 plan: None,
+                mapped: Mapped::default(),
                 runs: BTreeSet::new(),
             },
         );
@@ -140,6 +142,7 @@ impl Pass<'_> {
                     row,
                     version,
                     plan: None,
+                    mapped: Mapped::default(),
                     runs: BTreeSet::new(),
                 },
             );
@@ -154,6 +157,9 @@ impl Pass<'_> {
         let new_version = live.version.as_ref().map(|version| version.id) != version.as_ref().map(|version| version.id);
         live.row = row;
         live.version = version;
+        if reschedule {
+            live.mapped = Mapped::default();
+        }
         let paused = live.row.is_paused;
         let runs: Vec<RunRef> = live.runs.iter().cloned().collect();
         if paused != was_paused {

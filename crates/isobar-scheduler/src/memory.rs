@@ -12,6 +12,7 @@ use isobar_store::runs::Run;
 use isobar_wire::execution::TaskIdentity;
 use uuid::Uuid;
 
+use crate::mapping::Mapped;
 use crate::shapes::Shapes;
 use crate::timers::{Timed, Timers};
 use crate::versions::Version;
@@ -54,6 +55,8 @@ pub(crate) struct LiveDag {
     /// None: it has no version yet, or one that cannot be read.
     pub version: Option<Arc<Version>>,
     pub plan: Option<DagPlan>,
+    /// What the team's Python said of its partition mappers.
+    pub mapped: Mapped,
     /// Its runs that are queued or running.
     pub runs: BTreeSet<RunRef>,
 }

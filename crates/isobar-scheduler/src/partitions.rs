@@ -3,7 +3,7 @@
 //!
 //! As in Airflow such runs are made whether the Dag is paused or not, and whatever its `max_active_runs`: they wait, queued.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use isobar_engine::admission::DagKey;
 use isobar_engine::assets::AssetKey;
@@ -12,10 +12,12 @@ use isobar_engine::partition::{Arrived, PartitionedAssets};
 use isobar_model::{RunTrigger, RunType};
 use isobar_store::assets::partitions::{self, Arrival, Pending};
 use isobar_store::{StoreError, audit, loading};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::asking::SCHEDULE_PROBLEM;
 use crate::asset_queue::{key as asset_key, of_alias};
+use crate::mapping::{Downstream, KeyAsk, PartitionAsk, Wanted};
 use crate::pass::Pass;
 
 /// `[scheduler] partition_mapper_max_downstream_keys`, as Airflow ships it.
@@ -37,7 +39,8 @@ impl Pass<'_> {
         };
         let scope = self.setting.org.team(key.team);
         let fingerprint = assets.fingerprint();
-        self.file_arrivals(key, assets, &fingerprint).await?;
+        let mut wanted = Wanted::default();
+        self.file_arrivals(key, assets, &fingerprint, &mut wanted).await?;
         let pending = partitions::pending(self.tx, scope, &key.dag_id).await?;
         let (pending, stale): (Vec<Pending>, Vec<Pending>) =
             pending.into_iter().partition(|one| one.fingerprint == fingerprint);
@@ -46,15 +49,57 @@ impl Pass<'_> {
             let ids: Vec<i64> = stale.iter().map(|one| one.id).collect();
             partitions::forget(self.tx, scope, &ids).await?;
         }
-        if pending.is_empty() {
-            return Ok(());
+        if !pending.is_empty() && self.setting.makes_runs {
+            let aliases = of_alias(&loading::alias_assets(self.tx, scope, &version.aliases).await?);
+            self.make_partitions(key, assets, pending, &aliases, &mut wanted)
+                .await?;
         }
-        let aliases = of_alias(&loading::alias_assets(self.tx, scope, &version.aliases).await?);
+        self.ask_partitions(key, wanted).await
+    }
+
+    /// Makes the runs of partitions of which enough arrived.
+    async fn make_partitions(
+        &mut self,
+        key: &DagKey,
+        assets: &PartitionedAssets,
+        pending: Vec<Pending>,
+        aliases: &HashMap<String, Vec<AssetKey>>,
+        wanted: &mut Wanted,
+    ) -> Result<(), StoreError> {
+        let mut asks = HashSet::new();
         for one in pending {
             let arrived = arrived(&one);
-            if assets.ready(&one.key, &arrived, &aliases) {
-                self.make_partition(key, assets, &one, &arrived).await?;
+            let mut said = HashMap::new();
+            let mut unsaid = false;
+            for (asset, arrived) in arrived.iter().filter(|(_, arrived)| arrived.active) {
+                let Some((_, mapper)) = assets.python(&asset.name, &asset.uri) else {
+                    continue;
+                };
+                let ask = PartitionAsk {
+                    mapper: mapper.to_string(),
+                    key: one.key.clone(),
+                    arrived: arrived.keys.clone(),
+                };
+                let known = self
+                    .memory
+                    .dags
+                    .get(key)
+                    .and_then(|dag| dag.mapped.partitions.get(&ask));
+                if let Some(known) = known {
+                    said.insert(asset.clone(), known.clone());
+                    asks.insert(ask);
+                } else {
+                    unsaid = true;
+                    wanted.partitions.insert(ask);
+                }
             }
+            if !unsaid && assets.ready(&one.key, &arrived, aliases, &said) {
+                let date = assets.date(&one.key, &arrived, one.date, &said);
+                self.make_partition(key, &one, date).await?;
+            }
+        }
+        if let Some(dag) = self.memory.dags.get_mut(key) {
+            dag.mapped.partitions.retain(|ask, _| asks.contains(ask));
         }
         Ok(())
     }
@@ -65,38 +110,47 @@ impl Pass<'_> {
         loading::set_dag_problem(self.tx, scope, &key.dag_id, SCHEDULE_PROBLEM, Some(&problem), self.now).await
     }
 
+    /// Files what arrived under the partitions of the Dag to which it belongs. What a class of the team's maps stays until that
+    /// has said where it belongs.
     async fn file_arrivals(
         &mut self,
         key: &DagKey,
         assets: &PartitionedAssets,
         fingerprint: &Value,
+        wanted: &mut Wanted,
     ) -> Result<(), StoreError> {
         let scope = self.setting.org.team(key.team);
-        let arrivals = partitions::arrivals(self.tx, scope, &key.dag_id).await?;
-        let of_python = |arrival: &Arrival| assets.mapper(&arrival.name, &arrival.uri).python().map(str::to_owned);
-        let (waiting, arrivals): (Vec<Arrival>, Vec<Arrival>) =
-            arrivals.into_iter().partition(|arrival| of_python(arrival).is_some());
-        if let Some(path) = waiting.first().and_then(of_python) {
-            // They stay until somebody can say where they belong.
-            let problem = format!(
-                "its partition mapper `{path}` is Python code of the team, which this version cannot ask yet: {} events of its \
-                 assets wait, all else works",
-                waiting.len()
-            );
-            loading::set_dag_problem(self.tx, scope, &key.dag_id, SCHEDULE_PROBLEM, Some(&problem), self.now).await?;
-        }
-        for arrival in &arrivals {
-            let date = assets.mapper(&arrival.name, &arrival.uri).carried(arrival.date);
-            match targets(key, assets, arrival) {
-                Ok(targets) => {
-                    for target in &targets {
+        let mut filed = Vec::new();
+        for arrival in partitions::arrivals(self.tx, scope, &key.dag_id).await? {
+            let mapped = match assets.python(&arrival.name, &arrival.uri) {
+                None => by_rule(assets, &arrival),
+                Some((_, mapper)) => {
+                    let ask = KeyAsk {
+                        mapper: mapper.to_string(),
+                        key: arrival.key.clone(),
+                        date: arrival.date,
+                    };
+                    let known = self.memory.dags.get(key).and_then(|dag| dag.mapped.keys.get(&ask));
+                    let Some(known) = known.cloned() else {
+                        wanted.keys.insert(ask);
+                        continue;
+                    };
+                    known
+                }
+            };
+            match mapped
+                .map_err(|problem| unmapped(key, &arrival, &problem))
+                .and_then(|found| within_limit(key, &arrival, found))
+            {
+                Ok(found) => {
+                    for target in &found.keys {
                         partitions::file(
                             self.tx,
                             scope,
                             &key.dag_id,
-                            arrival,
+                            &arrival,
                             target,
-                            date,
+                            found.carried,
                             fingerprint,
                             self.now,
                         )
@@ -110,17 +164,15 @@ impl Pass<'_> {
                     audit::write(self.tx, scope, &[record]).await?;
                 }
             }
+            filed.push(arrival);
         }
-        partitions::seen(self.tx, scope, &key.dag_id, &arrivals).await
+        if let Some(dag) = self.memory.dags.get_mut(key) {
+            dag.mapped.keys.clear();
+        }
+        partitions::seen(self.tx, scope, &key.dag_id, &filed).await
     }
 
-    async fn make_partition(
-        &mut self,
-        key: &DagKey,
-        assets: &PartitionedAssets,
-        one: &Pending,
-        arrived: &HashMap<AssetKey, Arrived>,
-    ) -> Result<(), StoreError> {
+    async fn make_partition(&mut self, key: &DagKey, one: &Pending, date: Option<Timestamp>) -> Result<(), StoreError> {
         let new = NewRun {
             run_id: RunIdPlan::WithRandomTail(format!("{}__{}_", RunType::AssetTriggered, suffix_of(self.now))),
             run_type: RunType::AssetTriggered,
@@ -129,7 +181,7 @@ impl Pass<'_> {
                 run_after: self.now,
                 data_interval: None,
                 partition_key: Some(one.key.clone()),
-                partition_date: assets.date(&one.key, arrived, one.date),
+                partition_date: date,
             },
             consume_assets_until: None,
         };
@@ -151,34 +203,48 @@ fn arrived(one: &Pending) -> HashMap<AssetKey, Arrived> {
     found
 }
 
-/// The partitions of the Dag to which an arrival belongs; else what the audit log says, in Airflow's words for the event.
-fn targets(key: &DagKey, assets: &PartitionedAssets, arrival: &Arrival) -> Result<Vec<String>, (&'static str, String)> {
+/// Where the mapper of an arrival's asset, one that needs no Python, sends it.
+fn by_rule(assets: &PartitionedAssets, arrival: &Arrival) -> Result<Downstream, String> {
     let mapper = assets.mapper(&arrival.name, &arrival.uri);
-    let which = format!("asset (name='{}', uri='{}')", arrival.name, arrival.uri);
-    let targets = mapper.downstream(&arrival.key).map_err(|problem| {
-        let text = format!(
-            "Could not map partition_key '{}' for {which} in target Dag '{}'. This likely indicates that the partition mapper \
-             in the target Dag is misconfigured or does not support this partition key.\n{problem}",
-            arrival.key, key.dag_id
-        );
-        ("failed to map partition_key", text)
-    })?;
-    let targets = targets.into_vec();
-    let own_limit = mapper.most_downstream_keys();
-    let most = own_limit.map_or(MOST_KEYS, |most| usize::try_from(most).unwrap_or(usize::MAX));
-    if targets.len() > most {
-        let limit = match own_limit {
-            Some(most) => format!("max_downstream_keys={most}"),
-            None => format!("[scheduler] partition_mapper_max_downstream_keys={MOST_KEYS}"),
-        };
-        let text = format!(
-            "Partition mapper for {which} in target Dag '{}' produced {} downstream keys from partition_key='{}', exceeding \
-             {limit}. No Dag runs were queued for this event.",
-            key.dag_id,
-            targets.len(),
-            arrival.key
-        );
-        return Err(("partition fan-out exceeded", text));
+    let keys = mapper.downstream(&arrival.key).map_err(|problem| problem.to_string())?;
+    Ok(Downstream {
+        keys: keys.into_vec(),
+        most: mapper.most_downstream_keys(),
+        carried: mapper.carried(arrival.date),
+    })
+}
+
+/// A record for the audit log: its event, as Airflow names it, and what it says.
+type Noted = (&'static str, String);
+
+fn unmapped(key: &DagKey, arrival: &Arrival, problem: &str) -> Noted {
+    let text = format!(
+        "Could not map partition_key '{}' for asset (name='{}', uri='{}') in target Dag '{}'. This likely indicates that the \
+         partition mapper in the target Dag is misconfigured or does not support this partition key.\n{problem}",
+        arrival.key, arrival.name, arrival.uri, key.dag_id
+    );
+    ("failed to map partition_key", text)
+}
+
+fn within_limit(key: &DagKey, arrival: &Arrival, found: Downstream) -> Result<Downstream, Noted> {
+    let most = found
+        .most
+        .map_or(MOST_KEYS, |most| usize::try_from(most).unwrap_or(usize::MAX));
+    if found.keys.len() <= most {
+        return Ok(found);
     }
-    Ok(targets)
+    let limit = match found.most {
+        Some(most) => format!("max_downstream_keys={most}"),
+        None => format!("[scheduler] partition_mapper_max_downstream_keys={MOST_KEYS}"),
+    };
+    let text = format!(
+        "Partition mapper for asset (name='{}', uri='{}') in target Dag '{}' produced {} downstream keys from \
+         partition_key='{}', exceeding {limit}. No Dag runs were queued for this event.",
+        arrival.name,
+        arrival.uri,
+        key.dag_id,
+        found.keys.len(),
+        arrival.key
+    );
+    Err(("partition fan-out exceeded", text))
 }

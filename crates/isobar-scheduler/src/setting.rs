@@ -28,6 +28,8 @@ pub struct Setting {
     pub teams: HashMap<TeamId, TeamSetting>,
     /// `core.parallelism`
     pub parallelism: u32,
+    /// `scheduler.use_job_schedule`: runs are made by schedule and by assets.
+    pub makes_runs: bool,
     /// A running task without a heartbeat for so long is lost.
     pub heartbeat_timeout: Duration,
     /// What becomes of queued tasks that do not begin.

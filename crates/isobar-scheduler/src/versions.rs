@@ -74,18 +74,9 @@ impl Version {
             Err(error) => (None, Some(error.to_string())),
         };
         let within = timetable::restriction(&dag);
-        let condition = match &dag.timetable {
-            dag::Timetable::AssetTriggered { condition } | dag::Timetable::AssetOrTime { condition, .. } => {
-                Some(condition.clone())
-            }
-            _ => None,
-        };
-        let partitions = match &dag.timetable {
-            dag::Timetable::PartitionedAsset(model) => {
-                Some(PartitionedAssets::from_model(model).map_err(|error| error.to_string()))
-            }
-            _ => None,
-        };
+        let condition = dag.timetable.triggering_condition().cloned();
+        let partitions = (dag.timetable.partitions())
+            .map(|model| PartitionedAssets::from_model(model).map_err(|error| error.to_string()));
         let aliases = dag
             .timetable
             .asset_condition()

@@ -301,28 +301,6 @@ pub async fn shaping_teams(tx: &mut Tx, _scope: &OrgScope) -> Result<Vec<TeamId>
     rows.iter().map(|row| row.team("team_no")).collect()
 }
 
-/// What a custom timetable says of itself.
-///
-/// # Errors
-/// The database failed.
-pub async fn describe_timetable(
-    tx: &mut Tx,
-    scope: TeamScope,
-    dag_id: &DagId,
-    summary: &str,
-    description: &str,
-    periodic: bool,
-) -> Result<(), StoreError> {
-    tx.run(
-        "UPDATE dag SET timetable_summary = $3, timetable_description = $4, timetable_periodic = $5 \
-         WHERE team_no = $1 AND dag_id = $2 AND (timetable_summary IS DISTINCT FROM $3 \
-         OR timetable_description IS DISTINCT FROM $4 OR timetable_periodic <> $5)",
-        vals![scope.team(), dag_id, summary, description, periodic],
-    )
-    .await
-    .map(drop)
-}
-
 /// What the team's Python makes of a task instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each field is the column of its name")]

@@ -13,21 +13,40 @@ use crate::execution::{Answering, Refusal};
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum QuestionKind {
-    /// The run after the latest automated one, by a custom timetable; with it what the timetable says of itself.
+    /// The runs after the latest automated one, by a custom timetable.
     NextRun,
     /// The data interval and id of a run made by hand, by a custom timetable. Somebody waits for it.
     ManualInterval,
+    /// All runs between two dates, by a custom timetable. Somebody waits for it.
+    RunsBetween,
+    /// The instants that wall clocks mean in a custom timetable of partitions. Somebody waits for it.
+    PartitionMoments,
+    /// To which partitions of a Dag keys of assets belong, and whether enough arrived for one, by custom partition mappers.
+    Partitions,
     /// Pool, queue, priority and so on of task instances, by custom weight rules and `task_instance_mutation_hook`.
     Instances,
 }
 
 impl QuestionKind {
+    /// All there are.
+    const ALL: [Self; 6] = [
+        Self::NextRun,
+        Self::ManualInterval,
+        Self::RunsBetween,
+        Self::PartitionMoments,
+        Self::Partitions,
+        Self::Instances,
+    ];
+
     /// The word in rows and frames.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NextRun => "next_run",
             Self::ManualInterval => "manual_interval",
+            Self::RunsBetween => "runs_between",
+            Self::PartitionMoments => "partition_moments",
+            Self::Partitions => "partitions",
             Self::Instances => "instances",
         }
     }
@@ -35,15 +54,13 @@ impl QuestionKind {
     /// The kind of a word.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::NextRun, Self::ManualInterval, Self::Instances]
-            .into_iter()
-            .find(|kind| kind.as_str() == word)
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
     }
 
     /// Whether a caller is kept waiting for the answer, rather than a scheduler that is told by an event.
     #[must_use]
     pub fn somebody_waits(self) -> bool {
-        self == Self::ManualInterval
+        matches!(self, Self::ManualInterval | Self::RunsBetween | Self::PartitionMoments)
     }
 }
 

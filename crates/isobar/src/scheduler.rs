@@ -62,6 +62,7 @@ impl Working {
             alone: config.database.is_sqlite(),
             teams,
             parallelism: config.core.parallelism,
+            makes_runs: config.scheduler.use_job_schedule,
             heartbeat_timeout: config.tasks.heartbeat_timeout,
             stuck: StuckRule {
                 after: config.scheduler.task_queued_timeout,

@@ -7,9 +7,8 @@ use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::routing::{get, post, put};
 use isobar_auth::{Action, Resource, TeamScope};
-use isobar_engine::dagplan::NextRun;
-use isobar_engine::timetable::{Bound, Timetable, TimetableError};
-use isobar_execution::backfills as making;
+use isobar_engine::timetable::{Bound, MOST_RUNS, Timetable, TimetableError};
+use isobar_execution::backfills::{self as making, Date};
 use isobar_model::dag::SerializedDag;
 use isobar_model::{Reprocess, RunType, render_time};
 use isobar_store::backfills::{self, Backfill, BackfillFilter, NewBackfill};
@@ -21,6 +20,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::dag_json::time;
+use super::run_dates::unanswered;
 use super::run_trigger::problem_of_conf;
 use crate::errors::{Answer, ok};
 use crate::extract::{Ask, Fields, Problem, Target, json_body};
@@ -282,35 +282,63 @@ fn check(dag: &SerializedDag, asked: &Asked, now: Timestamp) -> Result<(), ApiEr
     }
 }
 
-fn dates(dag: &SerializedDag, asked: &Asked, now: Timestamp) -> Result<Vec<NextRun>, ApiError> {
+/// The dates of a backfill, in the order in which they run. A custom timetable is asked through its team's helper.
+async fn dates(
+    ask: &Ask,
+    target: &Target,
+    dag: &SerializedDag,
+    asked: &Asked,
+    now: Timestamp,
+) -> Result<Vec<Date>, ApiError> {
     let timetable = Timetable::from_model(&dag.timetable).map_err(|error| refused(error.to_string()))?;
-    making::dates(&timetable, asked.from, asked.to, asked.backwards, now).map_err(|error| match error {
-        TimetableError::NeedsPython { path } => ApiError::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("The dates of a backfill are for the custom timetable `{path}` to say, which cannot be asked yet"),
-        ),
-        error => refused(error.to_string()),
-    })
+    let mut dates = match timetable.question() {
+        None => {
+            let runs = timetable.runs_between(asked.from, asked.to, now);
+            let runs = runs.map_err(|error| refused(error.to_string()))?;
+            runs.into_iter().map(Date::of).collect()
+        }
+        Some(question) => {
+            let (dag_id, span) = (dag.dag_id.as_str(), (asked.from, asked.to));
+            let asking = ask
+                .state
+                .execution
+                .ask_runs_between(target.scope, dag_id, question, span, Some(now));
+            let runs = asking.await.map_err(unanswered)?;
+            let runs = runs.ok_or_else(|| refused(TimetableError::TooManyRuns(MOST_RUNS).to_string()))?;
+            let named = runs.into_iter().map(|(run, run_id)| Date {
+                run,
+                run_id: Some(run_id),
+            });
+            named.collect::<Vec<_>>()
+        }
+    };
+    if asked.backwards {
+        dates.reverse();
+    }
+    Ok(dates)
 }
 
 /// `POST /backfills/dry_run`
 async fn rehearse(ask: Ask, body: Bytes) -> Answer {
     let (asked, target) = read(&ask, &body)?;
     let now = Timestamp::now();
-    let mut tx = ask.state.store.read().await?;
-    let Found { dag, .. } = find(&ask, &mut tx, &target).await?;
+    let Found { dag, .. } = {
+        let mut tx = ask.state.store.read().await?;
+        find(&ask, &mut tx, &target).await?
+    };
     periodic(&dag, &target)?;
     allowed(&dag, &target)?;
     check(&dag, &asked, now)?;
-    let dates = dates(&dag, &asked, now)?;
+    let dates = dates(&ask, &target, &dag, &asked, now).await?;
+    let mut tx = ask.state.store.read().await?;
     let kept = making::rehearse(&mut tx, target.scope, &target.dag_id(), dates, asked.reprocess).await?;
     let shown: Vec<Value> = kept
         .iter()
-        .map(|date| {
+        .map(|Date { run, .. }| {
             json!({
-                "logical_date": time(date.logical_date()),
-                "partition_key": date.partition_key,
-                "partition_date": time(date.partition_date),
+                "logical_date": time(run.logical_date()),
+                "partition_key": run.partition_key,
+                "partition_date": time(run.partition_date),
             })
         })
         .collect();
@@ -343,7 +371,7 @@ async fn create(ask: Ask, body: Bytes) -> Answer {
         (found, bundle_version)
     };
     check(&found.dag, &asked, now)?;
-    let dates = dates(&found.dag, &asked, now)?;
+    let dates = dates(&ask, &target, &found.dag, &asked, now).await?;
     if dates.is_empty() {
         let (from, to) = (python_time(asked.from, ' '), python_time(asked.to, ' '));
         return Err(refused(format!(
@@ -351,7 +379,8 @@ async fn create(ask: Ask, body: Bytes) -> Answer {
             target.written
         )));
     }
-    let on_latest = asked.on_latest.or(found.dag.rerun_with_latest_version).unwrap_or(true);
+    let settings = ask.state.execution.settings();
+    let on_latest = settings.runs_again_on_latest(asked.on_latest, &found.dag, true);
     let plan = making::Plan {
         new: NewBackfill {
             dag_id: dag_id.clone(),

@@ -114,7 +114,7 @@ async fn clear_run(ask: &Ask, target: &Target, row: &RunRow, asked: &ClearRuns) 
     } else {
         find(&mut tx, target, None, &Runs::One(row.run_id.clone()), states).await?
     };
-    let version = latest_version(&mut tx, target, &dag, asked.on_latest).await?;
+    let version = latest_version(ask, &mut tx, target, &dag, asked.on_latest).await?;
     if !found.is_empty() {
         let tasks = to_clear(ask, &mut tx, scope, &key, version, &found.iter().collect::<Vec<_>>()).await?;
         let clear = Clear {
@@ -184,14 +184,15 @@ async fn new_instances(
     find(tx, target, Some(&tasks), &Runs::One(key.run_id.clone()), Vec::new()).await
 }
 
-/// The Dag's current version, where cleared tasks move to it: as asked for, else as the Dag says, else not.
+/// The Dag's current version, where cleared tasks move to it.
 async fn latest_version(
+    ask: &Ask,
     tx: &mut Tx,
     target: &Target,
     dag: &SerializedDag,
     asked: Option<bool>,
 ) -> Result<Option<Uuid>, ApiError> {
-    if !asked.or(dag.rerun_with_latest_version).unwrap_or(false) {
+    if !ask.state.execution.settings().runs_again_on_latest(asked, dag, false) {
         return Ok(None);
     }
     let latest = versions::get(tx, target.scope, &target.dag_id(), None).await?;
@@ -260,7 +261,8 @@ pub(super) async fn many_runs(ask: Ask, body: Bytes) -> Answer {
         };
         let mut tx = ask.state.store.read().await?;
         let dag = stored_dag::latest(&ask.state, &mut tx, &target).await?;
-        for row in partitions.runs(&mut tx, &target, &dag).await? {
+        let span = partitions.span(&ask, &target, &dag).await?;
+        for row in partitions.runs(&mut tx, &target, span).await? {
             meant.push((target.clone(), row.run_id.to_string()));
         }
     } else {
@@ -441,7 +443,7 @@ pub(super) async fn task_instances(ask: Ask, body: Bytes) -> Answer {
     let (found, version) = {
         let mut tx = ask.state.store.read().await?;
         let mut dag = stored_dag::latest(&ask.state, &mut tx, &target).await?;
-        let version = latest_version(&mut tx, &target, &dag, asked.on_latest).await?;
+        let version = latest_version(&ask, &mut tx, &target, &dag, asked.on_latest).await?;
         let (mut start, mut end) = (asked.start_date, asked.end_date);
         if let Some(run_id) = &asked.run_id {
             let run = runs::get(&mut tx, target.scope, &target.dag_id(), &run_id.as_str().into())

@@ -2,7 +2,7 @@
 
 use axum::body::Bytes;
 use isobar_auth::{Action, Resource};
-use isobar_engine::timetable::{Bound, Timetable};
+use isobar_engine::timetable::Bound;
 use isobar_model::dag::SerializedDag;
 use isobar_model::{RunKey, RunState};
 use isobar_store::clearing::{self, Clear};
@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::clear::to_clear;
+use super::partition_span::{self, Span};
 use super::selection::{Runs, find};
 use super::stored_dag;
 use crate::ApiError;
@@ -53,27 +54,22 @@ impl Partitions {
         }
     }
 
+    /// The dates of the window as the Dag's timetable reads them.
+    ///
+    /// # Errors
+    /// As [`partition_span::read`].
+    pub(super) async fn span(&self, ask: &Ask, target: &Target, dag: &SerializedDag) -> Result<Span, ApiError> {
+        partition_span::read(ask, target, dag, [self.from, self.to]).await
+    }
+
     /// The runs meant, by date of their partition.
-    pub(super) async fn runs(
-        &self,
-        tx: &mut Tx,
-        target: &Target,
-        dag: &SerializedDag,
-    ) -> Result<Vec<RunRow>, ApiError> {
-        let timetable = Timetable::from_model(&dag.timetable).ok();
-        let moment = |bound: Option<Bound>| {
-            bound.map(|bound| {
-                timetable
-                    .as_ref()
-                    .map_or(bound.at, |timetable| timetable.partition_moment(bound))
-            })
-        };
+    pub(super) async fn runs(&self, tx: &mut Tx, target: &Target, [from, to]: Span) -> Result<Vec<RunRow>, ApiError> {
         let filter = RunFilter {
             dag_id: Some(target.dag_id()),
             partition: self.key.clone(),
             partition_date: TimeRange {
-                gte: moment(self.from),
-                lte: moment(self.to),
+                gte: from,
+                lte: to,
                 ..TimeRange::default()
             },
             ..RunFilter::default()
@@ -99,14 +95,18 @@ pub(super) async fn clear_partitions(ask: Ask, body: Bytes) -> Answer {
         partitions.check(&mut fields, "run_id", run_id.is_some());
     }
     fields.done()?;
+    let dag = {
+        let mut tx = ask.state.store.read().await?;
+        stored_dag::latest(&ask.state, &mut tx, &target).await?
+    };
+    let span = partitions.span(&ask, &target, &dag).await?;
     let mut tx = ask.state.store.begin().await?;
-    let dag = stored_dag::latest(&ask.state, &mut tx, &target).await?;
     let found = match &run_id {
         Some(run_id) => {
             let row = runs::get(&mut tx, target.scope, &target.dag_id(), &run_id.as_str().into()).await?;
             row.into_iter().collect()
         }
-        None => partitions.runs(&mut tx, &target, &dag).await?,
+        None => partitions.runs(&mut tx, &target, span).await?,
     };
     let (mut cleared, mut instances) = (0, 0);
     let now = Timestamp::now();

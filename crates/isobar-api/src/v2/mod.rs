@@ -27,7 +27,7 @@ mod import_errors;
 mod logs;
 mod monitor;
 mod owners;
-mod partition_key;
+mod partition_span;
 mod pools;
 mod pools_bulk;
 mod python_json;

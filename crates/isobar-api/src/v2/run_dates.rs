@@ -3,7 +3,7 @@
 
 use axum::http::StatusCode;
 use isobar_engine::timetable::Timetable;
-use isobar_execution::{ManualAsk, Unanswered, random_tail};
+use isobar_execution::{ManualAsk, Unanswered, python_timetable, random_tail};
 use isobar_model::RunType;
 use isobar_model::dag::SerializedDag;
 use jiff::Timestamp;
@@ -18,6 +18,8 @@ pub(super) struct Given<'a> {
     pub logical_date: Option<Timestamp>,
     pub run_after: Timestamp,
     pub partition_key: Option<&'a str>,
+    /// By the rules that need no Python.
+    pub partition_date: Option<Timestamp>,
 }
 
 /// What follows from it.
@@ -39,11 +41,10 @@ pub(super) async fn of_run(
     kind: RunType,
 ) -> Result<Dates, ApiError> {
     let bad = |error: isobar_engine::timetable::TimetableError| ApiError::bad_request(error.to_string());
-    let timetable = Timetable::from_model(&dag.timetable).map_err(bad)?;
     let wanted = given.logical_date.filter(|_| given.interval.is_none());
     let known = given.interval.filter(|_| given.logical_date.is_some());
-    if let Some(question) = timetable.question()
-        && (wanted.is_some() || given.run_id.is_none())
+    if let Some(question) = python_timetable(dag, given.partition_key.is_some())
+        && (wanted.is_some() || given.run_id.is_none() || given.partition_key.is_some())
     {
         let answered = ask
             .state
@@ -52,31 +53,26 @@ pub(super) async fn of_run(
                 target.scope,
                 &ManualAsk {
                     dag_id: dag.dag_id.as_str(),
-                    timetable: question.clone(),
+                    timetable: question,
                     at: wanted,
                     interval: known,
                     run_after: given.run_after,
                     kind,
+                    partition_key: given.partition_key,
                 },
             )
             .await
-            .map_err(|error| match error {
-                Unanswered::Store(error) => error.into(),
-                Unanswered::Python(reason) => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, reason),
-            })?;
+            .map_err(unanswered)?;
         return Ok(Dates {
             interval: known.or(answered.interval),
             run_id: given.run_id.map_or(answered.run_id, str::to_owned),
-            partition_date: None,
+            partition_date: answered.partition_date,
         });
     }
+    let timetable = Timetable::from_model(&dag.timetable).map_err(bad)?;
     let interval = match wanted {
         Some(at) => Some(timetable.manual_interval(at).map_err(bad)?),
         None => known,
-    };
-    let partition_date = match given.partition_key {
-        Some(key) => timetable.partition_date(key).map_err(bad)?,
-        None => None,
     };
     // As in Airflow, the id of such a run does not name its partition.
     let run_id = match given.run_id {
@@ -86,6 +82,15 @@ pub(super) async fn of_run(
     Ok(Dates {
         interval,
         run_id,
-        partition_date,
+        partition_date: given.partition_date,
     })
+}
+
+/// Why there is no answer of the team's Python.
+pub(super) fn unanswered(error: Unanswered) -> ApiError {
+    match error {
+        Unanswered::Store(error) => error.into(),
+        Unanswered::Refused(reason) => ApiError::bad_request(reason),
+        Unanswered::Python(reason) => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, reason),
+    }
 }

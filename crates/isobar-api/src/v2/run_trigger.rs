@@ -2,6 +2,7 @@
 
 use axum::body::Bytes;
 use isobar_auth::{Action, Resource};
+use isobar_execution::partition_date;
 use isobar_model::dag::SerializedDag;
 use isobar_model::{RunId, RunTrigger, RunType};
 use isobar_store::lists::dags::{self, DagRow};
@@ -13,8 +14,8 @@ use serde_json::{Map, Value, json};
 
 use super::run_dates::{self, Dates, Given};
 use super::run_json::run;
+use super::stored_dag;
 use super::task_instance_json::python_text;
-use super::{partition_key, stored_dag};
 use crate::ApiError;
 use crate::errors::{Answer, ok};
 use crate::extract::{Ask, Fields, Target};
@@ -167,14 +168,16 @@ async fn checked(
     ask: &Ask,
 ) -> Result<NewRun, ApiError> {
     let bad = |text: String| Err(ApiError::bad_request(text));
-    let named =
-        partition_key::date(dag, &target.written, asked.partition_key.as_deref()).map_err(ApiError::bad_request)?;
+    let key = asked.partition_key.as_deref();
+    let partition_date =
+        partition_date(dag, &target.written, key).map_err(|error| ApiError::bad_request(error.to_string()))?;
     let given = Given {
         run_id: asked.run_id.as_deref(),
         interval: asked.interval,
         logical_date: asked.logical_date,
         run_after: asked.run_after,
-        partition_key: asked.partition_key.as_deref(),
+        partition_key: key,
+        partition_date,
     };
     let Dates {
         interval,
@@ -197,7 +200,7 @@ async fn checked(
         logical_date: asked.logical_date,
         interval,
         partition_key: asked.partition_key,
-        partition_date: partition_date.or(named),
+        partition_date,
         ..NewRun::new(dag.dag_id.clone(), RunId::from(run_id), kind, asked.run_after)
     })
 }

@@ -4,18 +4,21 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::routing::{get, post};
 use isobar_auth::{Action, ReadScope, Resource};
+use isobar_engine::timetable::Bound;
+use isobar_model::dag::SerializedDag;
 use isobar_model::{DagId, RunKey, RunState, RunType, TeamId};
 use isobar_store::clearing;
 use isobar_store::lists::runs::{self, RunFilter, RunRow};
-use isobar_store::lists::{self, Cursor, Page, TextMatch, cursor};
+use isobar_store::lists::{self, Cursor, Page, TextMatch, TimeRange, cursor};
 use isobar_store::runs as run_rows;
 use isobar_store::{Tx, audit};
 use jiff::Timestamp;
+use jiff::civil::Time;
 use serde_json::{Value, json};
 
 use super::run_json::run;
 use super::run_trigger::trigger;
-use super::{asset_events, clear, clear_partitions, dags, runs_bulk, stored_dag};
+use super::{asset_events, clear, clear_partitions, dags, partition_span, runs_bulk, stored_dag};
 use crate::errors::{Answer, no_content, ok};
 use crate::extract::{Ask, Fields, Target};
 use crate::{ApiError, AppState};
@@ -148,7 +151,7 @@ async fn list(mut ask: Ask) -> Answer {
                 )));
             }
             if dated {
-                filter.partition_date = partition_window(&ask, dag.timezone.rules())?;
+                filter.partition_date = partition_window(&ask, target, &dag).await?;
             }
         }
     }
@@ -168,15 +171,19 @@ async fn list(mut ask: Ask) -> Answer {
     ok(&collection(&ask, &found.rows, found.total))
 }
 
-/// Whole local days, both ends included.
-fn partition_window(ask: &Ask, zone: &jiff::tz::TimeZone) -> Result<isobar_store::lists::TimeRange, ApiError> {
-    let day = |name: &str, after: i64| -> Result<Option<Timestamp>, ApiError> {
+/// Whole days on the clock of the Dag's timetable, both ends included.
+async fn partition_window(ask: &Ask, target: &Target, dag: &SerializedDag) -> Result<TimeRange, ApiError> {
+    let day = |name: &str, after: i64| -> Result<Option<Bound>, ApiError> {
         let Some(text) = ask.query.text(name) else {
             return Ok(None);
         };
         let midnight = text.parse::<jiff::civil::Date>().ok().and_then(|date| {
-            let date = date.checked_add(jiff::Span::new().days(after)).ok()?;
-            date.to_zoned(zone.clone()).ok().map(|at| at.timestamp())
+            let wall = date
+                .checked_add(jiff::Span::new().days(after))
+                .ok()?
+                .to_datetime(Time::midnight());
+            let at = jiff::tz::TimeZone::UTC.to_timestamp(wall).ok()?;
+            Some(Bound { at, wall })
         });
         midnight.map(Some).ok_or_else(|| {
             ApiError::unprocessable(vec![json!({
@@ -188,10 +195,12 @@ fn partition_window(ask: &Ask, zone: &jiff::tz::TimeZone) -> Result<isobar_store
             })])
         })
     };
-    Ok(isobar_store::lists::TimeRange {
-        gte: day("partition_date_gte", 0)?,
-        lt: day("partition_date_lte", 1)?,
-        ..Default::default()
+    let days = [day("partition_date_gte", 0)?, day("partition_date_lte", 1)?];
+    let [gte, lt] = partition_span::read(ask, target, dag, days).await?;
+    Ok(TimeRange {
+        gte,
+        lt,
+        ..TimeRange::default()
     })
 }
 

@@ -12,8 +12,9 @@ use isobar_store::lists::task_instances::{self as instances, InstanceFilter, Ins
 use isobar_store::lists::{Page, TimeRange};
 use jiff::Timestamp;
 
+use super::run_dates::unanswered;
 use crate::ApiError;
-use crate::extract::Target;
+use crate::extract::{Ask, Target};
 
 /// Everything of a list.
 const ALL: Page = Page {
@@ -228,6 +229,7 @@ pub(super) async fn find(
 
 /// The runs that marking reaches from one: itself and, where asked for, those of earlier and later logical dates.
 pub(super) async fn runs_around(
+    ask: &Ask,
     tx: &mut Tx,
     target: &Target,
     dag: &SerializedDag,
@@ -257,7 +259,7 @@ pub(super) async fn runs_around(
     let dates: Vec<Timestamp> = found.rows.iter().filter_map(|row| row.logical_date).collect();
     let span = dates.iter().min().copied().zip(dates.iter().max().copied());
     let scheduled = match span {
-        Some(span) if by_clock => scheduled_dates(dag, span),
+        Some(span) if by_clock => scheduled_dates(ask, target, dag, span).await?,
         _ => None,
     };
     // Of a Dag with a clock, runs made by hand for other dates are left alone.
@@ -271,10 +273,26 @@ pub(super) async fn runs_around(
 }
 
 /// The logical dates that the Dag's own timetable has in a span; none where it cannot say.
-fn scheduled_dates(dag: &SerializedDag, (first, last): (Timestamp, Timestamp)) -> Option<BTreeSet<Timestamp>> {
-    let timetable = Timetable::from_model(&dag.timetable).ok()?;
-    let runs = timetable.runs_between(Bound::utc(first), Bound::utc(last), Timestamp::MAX);
-    Some(runs.ok()?.iter().filter_map(NextRun::logical_date).collect())
+async fn scheduled_dates(
+    ask: &Ask,
+    target: &Target,
+    dag: &SerializedDag,
+    (first, last): (Timestamp, Timestamp),
+) -> Result<Option<BTreeSet<Timestamp>>, ApiError> {
+    let Ok(timetable) = Timetable::from_model(&dag.timetable) else {
+        return Ok(None);
+    };
+    let span = (Bound::utc(first), Bound::utc(last));
+    let runs: Option<Vec<NextRun>> = match timetable.question() {
+        None => timetable.runs_between(span.0, span.1, Timestamp::MAX).ok(),
+        Some(question) => {
+            let (asked, dag_id) = (&ask.state.execution, dag.dag_id.as_str());
+            let asking = asked.ask_runs_between(target.scope, dag_id, question, span, None);
+            let runs = asking.await.map_err(unanswered)?;
+            runs.map(|runs| runs.into_iter().map(|(run, _)| run).collect())
+        }
+    };
+    Ok(runs.map(|runs| runs.iter().filter_map(NextRun::logical_date).collect()))
 }
 
 /// Rows by the run they are of, in order of the runs' ids.

@@ -179,7 +179,7 @@ async fn to_mark(ask: &Ask, meant: &Meant, asked: &Asked, state: TaskState) -> R
     let run = runs::get(&mut tx, meant.target.scope, &meant.target.dag_id(), &meant.run_id)
         .await?
         .ok_or_else(|| super::runs::missing(&meant.target.written, meant.run_id.as_str()))?;
-    let among = runs_around(&mut tx, &meant.target, &meant.dag, &run, asked.past, asked.future).await?;
+    let among = runs_around(ask, &mut tx, &meant.target, &meant.dag, &run, asked.past, asked.future).await?;
     let mut tasks = meant.tasks.clone();
     for id in meant.tasks.ids() {
         let Some(task) = meant.dag.find_task(&id) else { continue };

@@ -17,6 +17,8 @@ pub struct DagFacts {
     pub stale: bool,
     /// Its file has import errors: no new runs are made; those there are go on.
     pub has_import_errors: bool,
+    /// Runs are made by schedule and by assets at all; those that clients make start all the same.
+    pub makes_runs: bool,
     /// Runs queued or running that scheduled and asset-triggered creation may reach; runs running that starting may reach.
     pub max_active_runs: u32,
     /// Consecutive failures that pause the Dag; 0: never.
@@ -120,13 +122,18 @@ pub enum Event {
     Assets(Option<AssetTrigger>),
     /// A backfill that has runs queued or running appeared or changed. Told before its runs are.
     Backfill(BackfillLimits),
-    /// Python's answer to [`Command::AskNextRun`].
-    Answered {
-        /// The next run.
-        next: Option<NextRun>,
-        /// Its id: timetables may name runs as they like.
-        run_id: Option<RunId>,
-    },
+    /// Python's answer to [`Command::AskNextRun`]: what follows the run that was asked about, what follows that, and so on as
+    /// far as Python went ahead. Nothing follows what is none.
+    Answered(Vec<NextSaid>),
+}
+
+/// A next run that Python gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NextSaid {
+    /// The run; none: there is no next one.
+    pub next: Option<NextRun>,
+    /// Its id: timetables may name runs as they like.
+    pub run_id: Option<RunId>,
 }
 
 /// Something to be done for the Dag.

@@ -27,6 +27,11 @@ impl DagPlan {
             Ok(Next::At(next)) => self.set_next(Some(next), out),
             Ok(Next::Never) => self.set_next(None, out),
             Ok(Next::Ask) => {
+                if let Some(known) = self.said.after(self.last_automated.as_ref(), now) {
+                    self.named.clone_from(&known.run_id);
+                    let next = known.next.clone();
+                    return self.set_next(next, out);
+                }
                 self.asked = true;
                 self.next = NextFields::default();
                 out.push(Command::AskNextRun {
@@ -56,7 +61,7 @@ impl DagPlan {
     fn may_make(&self, count_backfills: bool) -> bool {
         let counts = |run: &&ActiveRun| count_backfills || run.run_type != RunType::Backfill;
         let active = self.active.values().filter(counts).count() + self.coming.len();
-        let in_order = !self.dag.paused && !self.dag.stale && !self.dag.has_import_errors;
+        let in_order = self.dag.makes_runs && !self.dag.paused && !self.dag.stale && !self.dag.has_import_errors;
         in_order && active < self.dag.max_active_runs as usize
     }
 

@@ -27,6 +27,17 @@ pub struct Arrived {
     pub active: bool,
 }
 
+/// What the team's Python said of a partition, where an asset's mapper is a class of the team's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionSaid {
+    /// Enough of this asset has arrived.
+    pub ready: bool,
+    /// The partition's date, where keys of the mapper have one.
+    pub date: Option<Timestamp>,
+    /// The mapper raised when it was asked for the date: the run has none.
+    pub undated: bool,
+}
+
 impl PartitionedAssets {
     /// Compiles a Dag's timetable.
     ///
@@ -99,19 +110,38 @@ impl PartitionedAssets {
         Value::Object(entries.into_iter().collect())
     }
 
-    /// Whether what arrived for a partition is enough to make its run.
+    /// The class of the team's plugins that decides for an asset, with the mapper as serialized; none where no class does.
+    #[must_use]
+    pub fn python(&self, name: &str, uri: &str) -> Option<(&str, &Value)> {
+        let (mapper, written) = self.entry(name, uri);
+        Some((mapper.python()?, written))
+    }
+
+    /// Whether a class of the team's plugins decides for any asset.
+    #[must_use]
+    pub fn needs_python(&self) -> bool {
+        let all = self.by_name.values().chain(self.by_uri.values());
+        all.chain([&self.default]).any(|(mapper, _)| mapper.python().is_some())
+    }
+
+    /// Whether what arrived for a partition is enough to make its run. `said` is what Python said where it decides.
     #[must_use]
     pub fn ready(
         &self,
         key: &str,
         arrived: &HashMap<AssetKey, Arrived>,
         of_alias: &HashMap<String, Vec<AssetKey>>,
+        said: &HashMap<AssetKey, PartitionSaid>,
     ) -> bool {
         let assets: HashSet<AssetKey> = arrived
             .iter()
             .filter(|(asset, arrived)| {
                 let mapper = self.mapper(&asset.name, &asset.uri);
-                arrived.active && mapper.satisfied(key, &arrived.keys).unwrap_or(false)
+                arrived.active
+                    && match said.get(asset) {
+                        Some(said) => said.ready,
+                        None => mapper.satisfied(key, &arrived.keys).unwrap_or(false),
+                    }
             })
             .map(|(asset, _)| asset.clone())
             .collect();
@@ -130,10 +160,15 @@ impl PartitionedAssets {
         key: &str,
         arrived: &HashMap<AssetKey, Arrived>,
         carried: Option<Timestamp>,
+        said: &HashMap<AssetKey, PartitionSaid>,
     ) -> Option<Timestamp> {
         let mut dates = BTreeSet::new();
         for (asset, _) in arrived.iter().filter(|(_, arrived)| arrived.active) {
-            dates.extend(self.mapper(&asset.name, &asset.uri).date(key).ok()?);
+            match said.get(asset) {
+                Some(said) if said.undated => return None,
+                Some(said) => dates.extend(said.date),
+                None => dates.extend(self.mapper(&asset.name, &asset.uri).date(key).ok()?),
+            }
         }
         match dates.len() {
             0 => carried,

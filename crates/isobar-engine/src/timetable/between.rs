@@ -27,6 +27,19 @@ impl Bound {
             wall: jiff::tz::TimeZone::UTC.to_datetime(at),
         }
     }
+
+    /// As it was written: the reading of the clock, and how far that is from UTC.
+    #[must_use]
+    pub fn written(self) -> String {
+        let utc = jiff::tz::TimeZone::UTC.to_datetime(self.at);
+        let ahead = utc.duration_until(self.wall).as_secs() / 60;
+        let sign = if ahead < 0 { '-' } else { '+' };
+        let (hours, minutes) = (ahead.abs() / 60, ahead.abs() % 60);
+        format!(
+            "{}{sign}{hours:02}:{minutes:02}",
+            self.wall.strftime("%Y-%m-%dT%H:%M:%S.%6f")
+        )
+    }
 }
 
 impl Timetable {
@@ -121,6 +134,19 @@ mod tests {
         assert_eq!(keys, ["2026-01-01", "2026-01-02", "2026-01-03"]);
         assert_eq!(runs[0].run_after, at("2025-12-31T16:00:00Z"));
         assert_eq!(runs[0].partition_date, Some(runs[0].run_after));
+    }
+
+    #[test]
+    fn a_bound_is_written_as_it_was_read() {
+        let west = Bound {
+            at: at("2026-01-02T03:00:00.5Z"),
+            wall: "2026-01-01T23:30:00.5".parse().unwrap(),
+        };
+        assert_eq!(west.written(), "2026-01-01T23:30:00.500000-03:30");
+        assert_eq!(
+            Bound::utc(at("2026-01-02T03:00:00Z")).written(),
+            "2026-01-02T03:00:00.000000+00:00"
+        );
     }
 
     #[test]

@@ -21,7 +21,10 @@ pub(super) fn summary(timetable: &Timetable) -> String {
         Timetable::AssetOrTime { timetable, .. } => format!("Asset or {}", summary(timetable)),
         Timetable::PartitionedAtRuntime => "PartitionedAtRuntime".to_owned(),
         Timetable::PartitionedAsset(_) => "Partitioned Asset".to_owned(),
-        Timetable::Custom { path, .. } => path.rsplit('.').next().unwrap_or(path).to_owned(),
+        Timetable::Custom { path, says, .. } => match &says.summary {
+            Some(summary) => summary.clone(),
+            None => path.rsplit('.').next().unwrap_or(path).to_owned(),
+        },
     }
 }
 
@@ -36,9 +39,8 @@ pub(super) fn description(timetable: &Timetable) -> String {
         Timetable::CronPartition(model) => cron(&model.expression),
         Timetable::CronDataInterval { expression, .. } => cron(expression),
         Timetable::MultipleCronTrigger(crons) => each(&crons.expressions, cron),
-        Timetable::DeltaTrigger { .. } | Timetable::DeltaDataInterval { .. } | Timetable::Custom { .. } => {
-            String::new()
-        }
+        Timetable::DeltaTrigger { .. } | Timetable::DeltaDataInterval { .. } => String::new(),
+        Timetable::Custom { says, .. } => says.description.clone(),
         Timetable::Events(events) => events.description.clone(),
         Timetable::AssetTriggered { .. } | Timetable::PartitionedAsset(_) => "Triggered by assets".to_owned(),
         Timetable::AssetOrTime { timetable, .. } => format!("Triggered by assets or {}", description(timetable)),

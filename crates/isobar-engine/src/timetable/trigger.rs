@@ -141,8 +141,6 @@ pub(super) fn widest_manual_interval(rules: &[TriggerRule], at: Timestamp) -> An
 
 /// The farthest that a partition may lie from its run, in steps.
 const MOST_STEPS: u32 = 10_000;
-/// The most partitions of one span.
-const MOST_PARTITIONS: usize = 100_000;
 
 /// Moments that each name a partition.
 #[derive(Clone, Debug)]
@@ -215,26 +213,6 @@ impl Partition {
                 format: self.key_format.clone(),
             })?;
         self.cron.instant(there)
-    }
-
-    /// The partitions whose dates lie in a span that is meant in the timetable's zone, as wall clocks.
-    pub(super) fn between(&self, from: Timestamp, to: Timestamp) -> Answer<Vec<NextRun>> {
-        let meant = |at: Timestamp| self.cron.instant(jiff::tz::TimeZone::UTC.to_datetime(at));
-        let (mut date, last) = (Steps::Cron(self.cron.clone()).at_or_next(meant(from)?)?, meant(to)?);
-        let mut partitions = Vec::new();
-        while date <= last {
-            if partitions.len() >= MOST_PARTITIONS {
-                return Err(TimetableError::OutOfRange);
-            }
-            partitions.push(NextRun {
-                run_after: date,
-                data_interval: None,
-                partition_key: Some(self.key_of(date)?),
-                partition_date: Some(date),
-            });
-            date = self.cron.next(date)?;
-        }
-        Ok(partitions)
     }
 
     /// The instant of a wall-clock time in the timetable's zone.

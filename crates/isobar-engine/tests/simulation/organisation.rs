@@ -74,6 +74,7 @@ impl Dag {
             paused: false,
             stale: false,
             has_import_errors: false,
+            makes_runs: true,
             max_active_runs: self.max_active_runs,
             max_consecutive_failed_dag_runs: 0,
             allowed_run_types: None,

@@ -24,8 +24,6 @@ pub(super) fn parsed_dag(dag: &SerializedDag, fileloc: &str, paused: bool) -> Pa
     }
     // A schedule that could never work shows itself where runs are planned; here it only has no words.
     let schedule = Timetable::from_model(&dag.timetable).ok();
-    // A custom timetable says itself what it is called, through the team's helper; until then what it said before stands.
-    let words = schedule.as_ref().filter(|schedule| schedule.question().is_none());
     ParsedDag {
         dag_id: dag.dag_id.clone(),
         fileloc: fileloc.to_owned(),
@@ -37,8 +35,8 @@ pub(super) fn parsed_dag(dag: &SerializedDag, fileloc: &str, paused: bool) -> Pa
         display_name: dag.custom_display_name.clone(),
         description: dag.description.clone(),
         timetable_type: dag.timetable.type_name().to_owned(),
-        timetable_summary: words.map(|schedule| schedule.summary().to_owned()),
-        timetable_description: words.map(|schedule| schedule.description().to_owned()),
+        timetable_summary: schedule.as_ref().map(|schedule| schedule.summary().to_owned()),
+        timetable_description: schedule.as_ref().map(|schedule| schedule.description().to_owned()),
         timetable_partitioned: dag.timetable.is_partitioned(),
         timetable_periodic: dag.timetable.is_periodic(),
         asset_expression: dag.timetable.asset_condition().map(AssetExpr::as_expression),

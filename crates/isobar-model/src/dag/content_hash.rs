@@ -19,18 +19,26 @@ enum Place {
     Root,
     Dag,
     Tasks,
+    Timetable,
+    Said,
     Elsewhere,
 }
 
 /// Keys of the Dag that tell where its file is, not what it does.
 const LOCATION: [&str; 2] = ["fileloc", "_processor_dags_folder"];
+/// What a custom timetable says of itself to people, which may be another thing each day.
+const WORDS: [&str; 2] = ["summary", "description"];
 
 fn feed(value: &Value, place: Place, hasher: &mut Sha256) {
     match value {
         Value::Object(map) => {
             let mut entries: Vec<_> = map
                 .iter()
-                .filter(|(key, _)| place != Place::Dag || !LOCATION.contains(&key.as_str()))
+                .filter(|(key, _)| match place {
+                    Place::Dag => !LOCATION.contains(&key.as_str()),
+                    Place::Said => !WORDS.contains(&key.as_str()),
+                    _ => true,
+                })
                 .collect();
             entries.sort_unstable_by_key(|(key, _)| *key);
             hasher.update(b"{");
@@ -59,6 +67,8 @@ fn below(place: Place, key: &str) -> Place {
     match (place, key) {
         (Place::Root, "dag") => Place::Dag,
         (Place::Dag, "tasks") => Place::Tasks,
+        (Place::Timetable, "__says") => Place::Said,
+        (Place::Dag, "timetable") | (Place::Timetable, _) => Place::Timetable,
         _ => Place::Elsewhere,
     }
 }
@@ -94,6 +104,17 @@ mod tests {
         let other = json!({"dag": {"tasks": [{"__var": {"task_id": "t"}}, {"__var": {"task_id": "s"}}],
             "tags": ["a", "b"], "fileloc": "/y.py", "dag_id": "a"}, "__version": 3});
         assert_eq!(of(&one), of(&other));
+    }
+
+    #[test]
+    fn what_a_timetable_says_to_people_does_not_count_and_what_it_does_counts() {
+        let with = |says| {
+            let custom = json!({"__type": "acme.T", "__var": {}, "__says": says});
+            json!({"dag": {"timetable": {"__type": "o", "__var": {"timetable": custom}}}})
+        };
+        let one = of(&with(json!({"periodic": true, "summary": "today"})));
+        assert_eq!(one, of(&with(json!({"periodic": true, "summary": "tomorrow"}))));
+        assert_ne!(one, of(&with(json!({"periodic": false, "summary": "today"}))));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::asset::AssetExpr;
+use super::custom_timetable::CustomFacts;
 use super::encoding::{Delta, Zone};
 use super::error::{DagError, Problem, Read};
 use super::read::{
@@ -68,6 +69,8 @@ pub enum Timetable {
         path: String,
         /// What its `serialize()` returned.
         var: Value,
+        /// What it says of itself.
+        says: Box<CustomFacts>,
     },
 }
 
@@ -186,15 +189,38 @@ impl Timetable {
         match self {
             Self::AssetTriggered { condition } | Self::AssetOrTime { condition, .. } => Some(condition),
             Self::PartitionedAsset(partitioned) => Some(&partitioned.condition),
+            Self::Custom { says, .. } => says.condition.as_ref(),
             _ => None,
         }
     }
 
-    /// Whether runs recur by the clock; `timetable_periodic` in the REST API. A custom one is taken to.
+    /// The asset condition that makes runs when it is met, partitions aside. A custom timetable may name assets and yet not be
+    /// one that Airflow lets them trigger.
+    #[must_use]
+    pub fn triggering_condition(&self) -> Option<&AssetExpr> {
+        match self {
+            Self::AssetTriggered { condition } | Self::AssetOrTime { condition, .. } => Some(condition),
+            Self::Custom { says, .. } if says.asset_triggered && !says.partitioned => says.condition.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// How partitions of assets become partitions of the Dag, where it listens to them.
+    #[must_use]
+    pub fn partitions(&self) -> Option<&PartitionedAsset> {
+        match self {
+            Self::PartitionedAsset(partitioned) => Some(partitioned),
+            Self::Custom { says, .. } => says.partitions.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Whether runs recur by the clock; `timetable_periodic` in the REST API.
     #[must_use]
     pub fn is_periodic(&self) -> bool {
         match self {
             Self::AssetOrTime { timetable, .. } => timetable.is_periodic(),
+            Self::Custom { says, .. } => says.periodic,
             Self::Null
             | Self::Once
             | Self::Continuous
@@ -210,6 +236,7 @@ impl Timetable {
     pub fn can_be_scheduled(&self) -> bool {
         match self {
             Self::AssetOrTime { timetable, .. } => timetable.can_be_scheduled(),
+            Self::Custom { says, .. } => says.can_be_scheduled,
             Self::Null | Self::PartitionedAtRuntime => false,
             _ => true,
         }
@@ -218,13 +245,22 @@ impl Timetable {
     /// Whether runs are known by partition keys instead of data intervals.
     #[must_use]
     pub fn is_partitioned(&self) -> bool {
-        matches!(self, Self::CronPartition(_) | Self::PartitionedAsset(_))
+        match self {
+            Self::CronPartition(_) | Self::PartitionedAsset(_) => true,
+            Self::Custom { says, .. } => says.partitioned,
+            _ => false,
+        }
     }
 
     /// Whether runs may be given a partition key.
     #[must_use]
     pub fn takes_partition_keys(&self) -> bool {
-        self.is_partitioned() || matches!(self, Self::PartitionedAtRuntime)
+        let at_runtime = match self {
+            Self::PartitionedAtRuntime => true,
+            Self::Custom { says, .. } => says.partitioned_at_runtime,
+            _ => false,
+        };
+        at_runtime || self.is_partitioned()
     }
 
     /// The most active runs this timetable allows, if it says: `@continuous` allows one.
@@ -263,6 +299,7 @@ impl Timetable {
             return Ok(Self::Custom {
                 path: path.to_owned(),
                 var: var.clone(),
+                says: Box::new(or(map, "__says", CustomFacts::default(), CustomFacts::read)?),
             });
         };
         let class = class.rsplit('.').next().unwrap_or(class);
@@ -299,25 +336,31 @@ impl Timetable {
                 condition: condition(fields()?)?,
                 timetable: Box::new(required(fields()?, "timetable", Self::read)?),
             },
-            "PartitionedAssetTimetable" => Self::PartitionedAsset(PartitionedAsset {
-                condition: condition(fields()?)?,
-                default_mapper: required(fields()?, "default_partition_mapper", |v| Ok(v.clone()))?,
-                mappers: or(fields()?, "partition_mapper_config", Vec::new(), |v| {
-                    each(v, |entry| match entry.as_array().map(Vec::as_slice) {
-                        Some([asset, mapper]) => Ok((AssetExpr::read(asset)?, mapper.clone())),
-                        _ => Err(DagError::here(Problem::WrongType {
-                            expected: "a pair of an asset and its mapper",
-                            found: kind(entry),
-                        })),
-                    })
-                })?,
-            }),
+            "PartitionedAssetTimetable" => Self::PartitionedAsset(PartitionedAsset::read(fields()?)?),
             other => {
                 return Err(DagError::here(crate::UnknownName {
                     what: "built-in timetable",
                     word: super::error::excerpt(other),
                 }));
             }
+        })
+    }
+}
+
+impl PartitionedAsset {
+    pub(super) fn read(fields: &Object) -> Read<Self> {
+        Ok(Self {
+            condition: required(fields, "asset_condition", AssetExpr::read)?,
+            default_mapper: required(fields, "default_partition_mapper", |v| Ok(v.clone()))?,
+            mappers: or(fields, "partition_mapper_config", Vec::new(), |v| {
+                each(v, |entry| match entry.as_array().map(Vec::as_slice) {
+                    Some([asset, mapper]) => Ok((AssetExpr::read(asset)?, mapper.clone())),
+                    _ => Err(DagError::here(Problem::WrongType {
+                        expected: "a pair of an asset and its mapper",
+                        found: kind(entry),
+                    })),
+                })
+            })?,
         })
     }
 }

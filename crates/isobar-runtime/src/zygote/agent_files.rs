@@ -37,6 +37,10 @@ const FILES: &[(&str, &str)] = &[
     ("parse.py", include_str!("../../../../python/isobar_agent/parse.py")),
     ("helper.py", include_str!("../../../../python/isobar_agent/helper.py")),
     (
+        "timetables.py",
+        include_str!("../../../../python/isobar_agent/timetables.py"),
+    ),
+    (
         "callback.py",
         include_str!("../../../../python/isobar_agent/callback.py"),
     ),

@@ -282,6 +282,7 @@ impl Ground {
             alone: self.alone,
             teams: HashMap::from([(TEAM, team)]),
             parallelism: 32,
+            makes_runs: true,
             heartbeat_timeout: Duration::from_secs(300),
             rendered_runs: 30,
             lease: Duration::from_secs(10),

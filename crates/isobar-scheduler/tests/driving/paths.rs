@@ -108,3 +108,26 @@ driving!(one_of_two_schedulers_works_and_the_other_takes_over, |ground| {
     assert_eq!(ground.ended(&second).await, RunState::Success);
     two.stop().await;
 });
+
+driving!(without_its_job_schedule_a_scheduler_runs_what_clients_make, |ground| {
+    let often = json!({
+        "timetable": {"__type": "airflow.timetables.simple.OnceTimetable", "__var": {}},
+        "start_date": 1_767_225_600.0,
+    });
+    ground.dag("often", &[("a", &[], json!({}))], often).await;
+    let made = isobar_model::RunKey {
+        dag_id: "often".into(),
+        run_id: "scheduled__2026-01-01T00:00:00+00:00".into(),
+    };
+    let at = ground.start_with(8, |setting| setting.makes_runs = false);
+    let run = ground.trigger("often", "by_hand").await;
+    assert_eq!(ground.ended(&run).await, RunState::Success);
+    let mut tx = ground.store.read().await.unwrap();
+    let scheduled = isobar_store::runs::get(&mut tx, ground.scope(), &made).await;
+    assert!(scheduled.unwrap().is_none());
+    drop(tx);
+    at.stop().await;
+    let at = ground.start(8);
+    assert_eq!(ground.ended(&made).await, RunState::Success);
+    at.stop().await;
+});
