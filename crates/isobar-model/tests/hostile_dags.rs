@@ -103,7 +103,8 @@ fn what_a_plugin_timetable_says_of_itself_is_taken_from_beside_it() {
         "partitioned_at_runtime": false, "asset_triggered": true, "asset_condition": asset,
         "default_partition_mapper": mapper, "partition_mapper_config": [[asset, mapper]],
     }});
-    let timetable = SerializedDag::read(dag).unwrap().timetable;
+    let dag = SerializedDag::read(dag).unwrap();
+    let timetable = &dag.timetable;
     assert!(!timetable.is_periodic() && !timetable.can_be_scheduled() && timetable.is_partitioned());
     assert!(timetable.asset_condition().is_some() && timetable.triggering_condition().is_none());
     assert_eq!(timetable.partitions().unwrap().mappers[0].1, mapper);
