@@ -45,6 +45,7 @@ impl Pass<'_> {
     /// A backfill was made, paused, let go on or cancelled.
     pub(crate) async fn backfill_changed(&mut self, key: &DagKey, id: i64) -> Result<(), StoreError> {
         self.backfills.insert((key.team, id));
+        self.to_reschedule.insert(key.clone());
         if self.active_backfills(key).contains(&id) {
             self.tell_backfill(key, id).await?;
         }

@@ -13,7 +13,7 @@ use isobar_store::{StoreError, dag_moves, task_instances};
 use rand::RngExt as _;
 
 use crate::asking::SCHEDULE_PROBLEM;
-use crate::memory::{LiveDag, LiveRun, RunRef};
+use crate::memory::{LiveDag, LiveRun, Over, RunRef};
 use crate::pass::Pass;
 use crate::setting::Setting;
 use crate::timers::Timed;
@@ -158,13 +158,13 @@ impl Pass<'_> {
 
     /// A run of the Dag ended. Where the Dag pauses after so many failures, its plan hears of a failed run only after it has
     /// judged the latest states: else it would make one run more before it pauses.
-    pub(crate) fn run_over(&mut self, key: DagKey, run: ActiveRun) {
+    pub(crate) fn run_over(&mut self, key: DagKey, Over { run, by_tasks }: Over) {
         let judged = self
             .memory
             .dags
             .get(&key)
             .is_some_and(|dag| dag.row.max_consecutive_failed_runs > 0);
-        if judged && run.state == RunState::Failed {
+        if judged && by_tasks {
             self.failed_dags.entry(key).or_default().push(run);
         } else {
             self.step_dag(&key, Event::RunChanged(run));

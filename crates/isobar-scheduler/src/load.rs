@@ -217,6 +217,7 @@ impl Pass<'_> {
             None => {
                 self.cancel_all(run);
                 self.step_dag(&run.dag(), dagplan::Event::RunDeleted(run.key.run_id.clone()));
+                self.to_reschedule.insert(run.dag());
                 Ok(())
             }
             Some(row) => self.enter_run(row).await,

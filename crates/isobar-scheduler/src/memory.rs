@@ -108,6 +108,14 @@ pub(crate) fn active(row: &Run) -> ActiveRun {
     }
 }
 
+/// A run that ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Over {
+    pub run: ActiveRun,
+    /// It failed because tasks of it did: only such failures can pause a Dag, as in Airflow.
+    pub by_tasks: bool,
+}
+
 /// A workload that an executor holds.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
@@ -137,7 +145,7 @@ pub(crate) struct Memory {
     /// Runs whose instances the last pass decided: what follows them is told when that is written.
     pub past_later: BTreeSet<RunRef>,
     /// Runs whose end was written: the next pass tells the plans of their Dags.
-    pub over: Vec<(DagKey, ActiveRun)>,
+    pub over: Vec<(DagKey, Over)>,
     /// Instances whose slots are free since the scheduler wrote their state: the next pass tells admission.
     pub freed: Vec<(InstanceKey, Option<TaskState>)>,
     /// Runs that went on with another Dag version: what its tasks ask of the past is told when all runs have their instances.

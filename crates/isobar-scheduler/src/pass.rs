@@ -6,14 +6,14 @@ use isobar_engine::admission;
 use isobar_engine::admission::{DagKey, News};
 use isobar_engine::dagplan::{self, ActiveRun};
 use isobar_engine::planner::RunEnd;
-use isobar_model::{TaskKey, TaskState, TeamId};
+use isobar_model::{RunState, TaskKey, TaskState, TeamId};
 use isobar_store::leases::Lease;
 use isobar_store::transitions::{PlanOutcome, PlannedRun, QueuedTask, commit_plans};
 use isobar_store::{Store, StoreError, Tx, events, loading, rendered};
 use isobar_wire::execution::TaskIdentity;
 use jiff::Timestamp;
 
-use crate::memory::{Memory, RunRef};
+use crate::memory::{Memory, Over, RunRef};
 use crate::setting::Setting;
 use crate::timers::Timed;
 
@@ -38,8 +38,12 @@ pub(crate) struct Pass<'a> {
     pub freed: BTreeMap<RunRef, Vec<(TaskKey, Option<TaskState>)>>,
     /// Runs that end in this pass, whose Dag may have a callback.
     pub ended: Vec<(RunRef, RunEnd)>,
+    /// Runs that end in this pass because tasks of theirs failed.
+    pub failed_by_tasks: BTreeSet<RunRef>,
     /// Dags of which a run failed and that pause after too many.
     pub failed_dags: BTreeMap<DagKey, Vec<ActiveRun>>,
+    /// Dags of which runs were deleted or backfilled: their schedule goes on from what is the latest run now.
+    pub to_reschedule: BTreeSet<DagKey>,
     /// Runs with instances that the team's Python has a say in.
     pub to_shape: BTreeSet<RunRef>,
     /// Backfills that may have ended.
@@ -108,7 +112,9 @@ impl<'a> Pass<'a> {
             failed: BTreeMap::new(),
             freed: BTreeMap::new(),
             ended: Vec::new(),
+            failed_by_tasks: BTreeSet::new(),
             failed_dags: BTreeMap::new(),
+            to_reschedule: BTreeSet::new(),
             to_shape: BTreeSet::new(),
             backfills: BTreeSet::new(),
             cancels: Vec::new(),
@@ -164,6 +170,8 @@ impl<'a> Pass<'a> {
                 self.tell_following(&run).await?;
             } else if let Some((dag, runs)) = self.failed_dags.pop_first() {
                 self.tell_failures(&dag, runs).await?;
+            } else if let Some(dag) = self.to_reschedule.pop_first() {
+                self.dag_changed(&dag, true).await?;
             } else {
                 return Ok(());
             }
@@ -214,7 +222,9 @@ impl<'a> Pass<'a> {
             return;
         };
         live.row.rev = rev;
-        live.row.last_decision = Some(self.now);
+        if live.row.state != RunState::Queued {
+            live.row.last_decision = Some(self.now);
+        }
         let freed = self.freed.remove(run).unwrap_or_default();
         for (key, state) in freed {
             let known = live.admitted.contains(&key);
@@ -226,7 +236,11 @@ impl<'a> Pass<'a> {
             }
         }
         if plan.run.as_ref().is_some_and(|update| update.state.is_finished()) {
-            self.memory.over.push((run.dag(), live.active()));
+            let over = Over {
+                run: live.active(),
+                by_tasks: self.failed_by_tasks.remove(run),
+            };
+            self.memory.over.push((run.dag(), over));
             self.memory.forget_run(run);
         }
     }

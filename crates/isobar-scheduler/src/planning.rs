@@ -141,6 +141,9 @@ impl Pass<'_> {
         };
         live.row.state = end.state;
         live.row.end_date = Some(now);
+        if end.why == WhyEnded::TaskFailure {
+            self.failed_by_tasks.insert(run.clone());
+        }
         self.backfills.extend(live.row.backfill_id.map(|id| (run.team, id)));
         let (team, seconds) = (run.team, live.row.start_date.map(|start| now.duration_since(start)));
         tracing::info!(%team, dag = %run.key.dag_id, run = %run.key.run_id, state = %end.state, why = ?end.why, took = ?seconds, "run ended");
@@ -165,6 +168,10 @@ impl Pass<'_> {
         let scope = self.setting.org.team(run.team);
         let last = match &end.cause {
             Some(key) => task_instances::get(self.tx, scope, &run.key, key).await?,
+            None if end.why == WhyEnded::TimedOut => {
+                // What this pass skips is still unfinished in the rows.
+                task_instances::last_begun_unfinished(self.tx, scope, &run.key).await?
+            }
             None => None,
         };
         let reason = match end.why {

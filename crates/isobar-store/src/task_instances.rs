@@ -274,6 +274,26 @@ pub async fn of_run(tx: &mut Tx, scope: TeamScope, run: &RunKey) -> Result<Vec<T
     rows.iter().map(TaskInstance::from_row).collect()
 }
 
+/// Of a run's instances that have not ended the one that began last; of those that never began any.
+///
+/// # Errors
+/// The database failed.
+pub async fn last_begun_unfinished(
+    tx: &mut Tx,
+    scope: TeamScope,
+    run: &RunKey,
+) -> Result<Option<TaskInstance>, StoreError> {
+    let row = tx
+        .row(
+            "SELECT * FROM task_instance WHERE team_no = $1 AND dag_id = $2 AND run_id = $3 \
+             AND (state IS NULL OR state NOT IN ('success', 'failed', 'skipped', 'upstream_failed', 'removed')) \
+             ORDER BY CASE WHEN start_date IS NULL THEN 1 ELSE 0 END, start_date DESC, task_id, map_index LIMIT 1",
+            vals![scope.team(), &run.dag_id, &run.run_id],
+        )
+        .await?;
+    row.as_ref().map(TaskInstance::from_row).transpose()
+}
+
 /// How many instances of a Dag run; of one task, those that are deferred or ask a person as well.
 ///
 /// # Errors

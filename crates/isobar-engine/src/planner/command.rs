@@ -88,7 +88,8 @@ pub struct RunEnd {
     pub state: RunState,
     /// Why.
     pub why: WhyEnded,
-    /// The instance that a callback is told of.
+    /// The instance that a callback is told of. None after a time-out: it is the unfinished one that began last, which the
+    /// store knows.
     pub cause: Option<TaskKey>,
 }
 

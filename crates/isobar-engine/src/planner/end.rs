@@ -65,10 +65,13 @@ impl Planner {
     }
 
     fn latest_in(&self, state: TaskState) -> Option<TaskKey> {
-        self.instances()
-            .filter(|(.., inst)| inst.state == Some(state))
-            .max_by_key(|(.., inst)| inst.end_date)
-            .map(|(task, index, _)| self.key(task, index))
+        let in_state = self.instances().filter(|(.., inst)| inst.state == Some(state));
+        // Of those that ended at once the first in the Dag.
+        let (task, index, _) = in_state.reduce(|latest, other| {
+            let is_later = other.2.end_date > latest.2.end_date;
+            if is_later { other } else { latest }
+        })?;
+        Some(self.key(task, index))
     }
 
     fn first_blocked(&self) -> Option<TaskKey> {
@@ -79,8 +82,11 @@ impl Planner {
             .map(|(task, index, _)| self.key(task, index))
     }
 
-    /// When `dagrun_timeout` strikes.
+    /// When `dagrun_timeout` strikes: not while the Dag is paused, as in Airflow.
     fn deadline(&self) -> Option<Timestamp> {
+        if self.run.paused {
+            return None;
+        }
         let limit = self.book.graph.spec().dagrun_timeout?;
         self.run.start_date?.checked_add(limit).ok()
     }
@@ -89,21 +95,17 @@ impl Planner {
         self.deadline().is_some_and(|deadline| deadline <= now)
     }
 
-    /// Skips everything unfinished and fails the run.
+    /// Skips everything unfinished and fails the run. Who began last, which is the cause, the store knows.
     pub(super) fn time_out(&mut self, now: Timestamp, out: &mut Vec<Command>) {
-        let unfinished: Vec<(TaskNo, MapIndex, Option<TaskState>)> = self
+        let unfinished: Vec<(TaskNo, MapIndex)> = self
             .instances()
             .filter(|(.., inst)| !inst.is_finished())
-            .map(|(task, index, inst)| (task, index, inst.state))
+            .map(|(task, index, _)| (task, index))
             .collect();
-        let running = unfinished.iter().find(|(.., state)| *state == Some(TaskState::Running));
-        let cause = running
-            .or(unfinished.first())
-            .map(|(task, index, _)| self.key(*task, *index));
-        for (task, index, _) in unfinished {
+        for (task, index) in unfinished {
             self.set(task, index, Some(TaskState::Skipped), WhyState::RunTimedOut, now, out);
         }
-        self.finish(RunState::Failed, WhyEnded::TimedOut, cause, out);
+        self.finish(RunState::Failed, WhyEnded::TimedOut, None, out);
     }
 
     /// Under `fail_fast`, failures stop the others.

@@ -4,20 +4,18 @@
 //! All cases are told side by side, step by step; no task ever starts.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use isobar_auth::ReadScope;
-use isobar_model::{AirflowTime, DagId, TaskKey, TaskState, TeamName};
+use isobar_model::{DagId, TaskKey, TaskState, TeamName};
 use isobar_store::assets::{self, Change, partitions};
 use isobar_store::lists::runs as run_list;
 use isobar_store::lists::runs::RunFilter;
 use isobar_store::lists::{Page, runs::RunRow};
-use isobar_store::{clearing, dag_changes, events, loading, run_calls};
-use isobar_wire::agent::{AgentApi as _, KnownFile, ParsedFile};
+use isobar_store::{clearing, dag_changes, loading, run_calls};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::ground::{Ground, TEAM};
+use crate::ground::{Ground, settled, store};
 
 struct Case {
     recorded: Value,
@@ -48,47 +46,6 @@ fn recorded() -> Vec<Case> {
             made: [Vec::new(), Vec::new()],
         })
         .collect()
-}
-
-async fn store(ground: &Ground, dags: Vec<Value>) {
-    let files = dags
-        .into_iter()
-        .map(|dag| {
-            let rel_path = format!("{}.py", dag["dag_id"].as_str().unwrap());
-            ParsedFile {
-                fileloc: format!("/dags/{rel_path}"),
-                file: KnownFile {
-                    bundle: "dags-folder".to_owned(),
-                    rel_path,
-                    mtime_ns: 1,
-                    size: 1,
-                    fingerprint: "f".to_owned(),
-                },
-                source: String::new(),
-                dags: vec![json!({"__version": 3, "dag": dag})],
-                warnings: Vec::new(),
-                import_errors: Vec::new(),
-                parsed_at: AirflowTime(Timestamp::now()),
-                seconds: 0.1,
-            }
-        })
-        .collect();
-    ground.execution.files_parsed(TEAM, files).await.unwrap();
-}
-
-/// Waits until the scheduler has acted on everything.
-async fn settled(ground: &Ground) {
-    let quiet = async {
-        let mut quiet = 0;
-        while quiet < 3 {
-            let mut tx = ground.store.read().await.unwrap();
-            let waiting = events::waiting(&mut tx, &ground.org).await.unwrap();
-            drop(tx);
-            quiet = if waiting == 0 { quiet + 1 } else { 0 };
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(120), quiet).await.unwrap();
 }
 
 async fn take_step(ground: &Ground, case: &mut Case, at: usize) {

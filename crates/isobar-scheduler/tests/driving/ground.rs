@@ -12,12 +12,13 @@ use isobar_model::{AirflowTime, RunKey, RunState, RunType, TaskState, TeamId, Te
 use isobar_scheduler::{Holder, Scheduler, Setting, StuckRule, TeamSetting};
 use isobar_store::runs::{self, NewRun};
 use isobar_store::task_instances::{self, TaskInstance};
-use isobar_store::{Store, migrate, pools, teams};
+use isobar_store::{Store, events, migrate, pools, teams};
 use isobar_wire::agent::{AgentApi, KnownFile, ParsedFile};
 use isobar_wire::execution::{Caller, ExecutionApi, Operation, TaskEnd, TaskStart};
 use isobar_wire::workload::Workload;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use sqlx::Connection as _;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +54,7 @@ pub struct Ground {
     pub org: OrgScope,
     pub execution: Arc<Execution>,
     alone: bool,
+    url: String,
     _folder: tempfile::TempDir,
 }
 
@@ -242,7 +244,24 @@ impl Ground {
             org,
             execution,
             alone,
+            url: url.to_owned(),
             _folder: folder,
+        }
+    }
+
+    /// Writes past the store, which has no way to give rows a past.
+    pub async fn write(&self, statements: &[String]) {
+        let statements = statements.iter().cloned().map(sqlx::AssertSqlSafe);
+        if self.alone {
+            let mut connection = sqlx::SqliteConnection::connect(&self.url).await.unwrap();
+            for statement in statements {
+                sqlx::query(statement).execute(&mut connection).await.unwrap();
+            }
+        } else {
+            let mut connection = sqlx::PgConnection::connect(&self.url).await.unwrap();
+            for statement in statements {
+                sqlx::query(statement).execute(&mut connection).await.unwrap();
+            }
         }
     }
 
@@ -394,6 +413,48 @@ impl Ground {
         };
         found
     }
+}
+
+/// Stores Dags as Airflow serializes them, each in a file of its own.
+pub async fn store(ground: &Ground, dags: Vec<Value>) {
+    let files = dags
+        .into_iter()
+        .map(|dag| {
+            let rel_path = format!("{}.py", dag["dag_id"].as_str().unwrap());
+            ParsedFile {
+                fileloc: format!("/dags/{rel_path}"),
+                file: KnownFile {
+                    bundle: "dags-folder".to_owned(),
+                    rel_path,
+                    mtime_ns: 1,
+                    size: 1,
+                    fingerprint: "f".to_owned(),
+                },
+                source: String::new(),
+                dags: vec![json!({"__version": 3, "dag": dag})],
+                warnings: Vec::new(),
+                import_errors: Vec::new(),
+                parsed_at: AirflowTime(Timestamp::now()),
+                seconds: 0.1,
+            }
+        })
+        .collect();
+    ground.execution.files_parsed(TEAM, files).await.unwrap();
+}
+
+/// Waits until the scheduler has acted on everything.
+pub async fn settled(ground: &Ground) {
+    let quiet = async {
+        let mut quiet = 0;
+        while quiet < 3 {
+            let mut tx = ground.store.read().await.unwrap();
+            let waiting = events::waiting(&mut tx, &ground.org).await.unwrap();
+            drop(tx);
+            quiet = if waiting == 0 { quiet + 1 } else { 0 };
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), quiet).await.unwrap();
 }
 
 fn merge(into: &mut Value, more: &Value) {

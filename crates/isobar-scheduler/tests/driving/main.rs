@@ -8,3 +8,4 @@ mod assets_agree;
 mod interventions;
 mod losses;
 mod paths;
+mod run_limits_agree;

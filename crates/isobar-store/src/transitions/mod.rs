@@ -80,19 +80,22 @@ impl OpenRun {
         Self::opened(row.as_ref(), scope, now)
     }
 
-    /// Locks a run that is still at the revision a plan was made from; none where it moved or is gone.
+    /// Locks a run that is still at the revision a plan was made from; none where it moved or is gone. A run that only gets its
+    /// instances and waits on, queued, was not decided on yet: that keeps its place among those that wait.
     pub(crate) async fn lock_at(
         tx: &mut Tx,
         scope: TeamScope,
         key: &RunKey,
         rev: Rev,
+        starts: bool,
         now: Timestamp,
     ) -> Result<Option<Self>, StoreError> {
         let row = tx
             .row(
-                "UPDATE dag_run SET rev = rev + 1, updated_at = $4, last_decision = $4 \
+                "UPDATE dag_run SET rev = rev + 1, updated_at = $4, \
+                 last_decision = CASE WHEN state = 'queued' AND NOT $6 THEN last_decision ELSE $4 END \
                  WHERE team_no = $1 AND dag_id = $2 AND run_id = $3 AND rev = $5 RETURNING *",
-                vals![scope.team(), &key.dag_id, &key.run_id, now, rev],
+                vals![scope.team(), &key.dag_id, &key.run_id, now, rev, starts],
             )
             .await?;
         Self::opened(row.as_ref(), scope, now)

@@ -245,7 +245,7 @@ async fn write(
     plan: &PlannedRun,
     now: Timestamp,
 ) -> Result<Option<(Rev, Vec<QueuedTask>)>, StoreError> {
-    let Some(open) = OpenRun::lock_at(tx, scope, &plan.key, plan.rev, now).await? else {
+    let Some(open) = OpenRun::lock_at(tx, scope, &plan.key, plan.rev, plan.run.is_some(), now).await? else {
         return Ok(None);
     };
     if !plan.create.is_empty() {
