@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use isobar_auth::ReadScope;
 use isobar_engine::timetable::{Bound, Timetable};
-use isobar_execution::backfills::{self as making, Plan};
+use isobar_execution::backfills::{Date, Plan};
 use isobar_model::dag::SerializedDag;
 use isobar_model::{DagId, Reprocess, RunKey, RunState, RunType, TaskKey, TaskState};
 use isobar_store::backfills::{self, NewBackfill};
@@ -165,13 +165,11 @@ impl Case {
         let dag = SerializedDag::read(json!({"__version": 3, "dag": self.dag})).unwrap();
         let timetable = Timetable::from_model(&dag.timetable).unwrap();
         let day = |at: usize| second(START + DAY * given[at].as_i64().unwrap());
-        let dates = making::dates(
-            &timetable,
-            Bound::utc(day(0)),
-            Bound::utc(day(1)),
-            given[3].as_bool().unwrap(),
-            Timestamp::now(),
-        );
+        let (from, to) = (Bound::utc(day(0)), Bound::utc(day(1)));
+        let mut dates = timetable.runs_between(from, to, Timestamp::now()).unwrap();
+        if given[3].as_bool().unwrap() {
+            dates.reverse();
+        }
         let row = loading::dag(tx, ground.scope(), &self.dag_id).await.unwrap().unwrap();
         Plan {
             new: NewBackfill {
@@ -183,7 +181,7 @@ impl Case {
                 max_active_runs: given[2].as_i64().unwrap(),
                 triggering_user: "me".to_owned(),
             },
-            dates: dates.unwrap(),
+            dates: dates.into_iter().map(Date::of).collect(),
             dag,
             version_id: row.current_version_id.unwrap(),
             bundle_version: None,
