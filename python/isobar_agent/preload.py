@@ -21,8 +21,16 @@ def run_triggers() -> None:
     triggers.run()
 
 
+def run_examination() -> None:
+    """Imported only in the fork that needs it."""
+    from isobar_agent import examine
+
+    examine.run()
+
+
 TARGETS = {
     "task": task.run,
+    "examine": run_examination,
     "parse": parse.run,
     "callback": callback.run,
     "helper": helper.run,
@@ -46,6 +54,13 @@ def preload() -> None:
     supervisor._configure_logs_over_json_channel(_log_fd)
     # Airflow blocks it in each child anyway; without its engine the fork has none to put aside.
     supervisor.block_orm_access()
+
+
+def log_fd() -> int:
+    """The descriptor that logs are written to; a fork's own log socket where nothing was set up before."""
+    if _log_fd is None:
+        raise RuntimeError("logging is set up in warm processes only")
+    return _log_fd
 
 
 def enter(target: str, fds: list[int]) -> None:

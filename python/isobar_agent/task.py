@@ -9,6 +9,7 @@ import sys
 
 from airflow.sdk.configuration import conf
 from airflow.sdk.execution_time import comms, task_runner
+from isobar_agent import prepared
 
 
 class _Decoder:
@@ -21,6 +22,7 @@ class _Decoder:
 def run() -> None:
     """Airflow's own task runner, which would start again as another user through sudo: that is refused here."""
     wait_for_work()
+    prepared.offer()
     parse = task_runner.parse
 
     def parse_and_check(what, log):

@@ -7,6 +7,7 @@ Standard input is a SOCK_SEQPACKET control socket; each packet is one JSON objec
 From the supervisor:
     {"op": "fork", "id": N, "target": "task", "env": {...}}   with four descriptors: requests, stdout, stderr, logs
     {"op": "kill", "pid": P, "signal": S, "group": true}
+    {"op": "prepare", "bundle": B, "version": null, "path": F}   with one descriptor: a control socket like this one
 To the supervisor:
     {"event": "waiting"}                               another zygote of this team still holds the lock
     {"event": "not_warm", "reason": "..."}             its imports failed or left threads; it ends
@@ -14,6 +15,9 @@ To the supervisor:
     {"event": "forked", "id": N, "pid": P}             always before that child's "exit"
     {"event": "exit", "pid": P, "code": C, "cpu": S}   negative: killed by that signal; processor seconds
     {"event": "refused", "id": N, "message": "..."}    the fork did not happen
+
+What "prepare" forks reads that Dag file, says {"event": "prepared", "pid": P} or {"event": "unfit", "reason": "..."} over
+its own socket, and then forks tasks itself, until that socket closes or this process ends.
 
 When the control socket closes, every descendant is killed, whatever session or process group it moved to, and only
 then does this process end and release the team's lock.
@@ -39,7 +43,7 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 PACKET_LIMIT = 1 << 18
 SUPPORTED = "3.3.2"
-TARGETS = ("task", "parse", "callback", "helper", "triggers")
+TARGETS = ("task", "examine", "parse", "callback", "helper", "triggers")
 
 
 def main(launch: str, lock_path: str) -> None:
@@ -213,6 +217,8 @@ class Zygote:
             self.kill(order)
         elif order["op"] == "fork":
             self.fork(order, fds)
+        elif order["op"] == "prepare" and len(fds) == 1:
+            self.prepare(order, fds[0])
         for fd in fds:
             os.close(fd)
         return True
@@ -254,6 +260,39 @@ class Zygote:
             pass
         self.children.add(pid)
         tell(self.control, event="forked", id=order["id"], pid=pid)
+
+    def prepare(self, order: dict, control: int) -> None:
+        """Forks a process that reads one Dag file and then forks its tasks. Where that fails its socket just closes."""
+        try:
+            pid = os.fork()
+        except OSError as error:
+            print(f"cannot fork to read {order['path']}: {error}", file=sys.stderr, flush=True)
+            return
+        if pid == 0:
+            try:
+                self.become_prepared(order, socket.socket(fileno=control))
+            finally:
+                os._exit(0)
+
+    def become_prepared(self, order: dict, control: socket.socket) -> None:
+        """Reads the file and obeys the new socket until that closes."""
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        os.setpgid(0, 0)
+        self.control.close()
+        os.close(self.wakeup)
+        self.control, self.wakeup = control, watch_children()
+        self.children.clear()
+        try:
+            from isobar_agent import prepared
+
+            prepared.read(order["bundle"], order["version"], order["path"])
+            refuse_threads()
+        except (Exception, SystemExit) as error:
+            tell(control, event="unfit", reason=str(error)[:1000])
+            return
+        gc.freeze()
+        tell(control, event="prepared", pid=os.getpid())
+        self.serve()
 
     def become_child(self, order: dict, fds: list[int]) -> None:
         """Turns this fork into the supervised process; does not return."""

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::masker::{Masker, MaskerConfig};
 use crate::tasklog::{Level, TaskLog};
-use crate::zygote::{Exit, Target, Zygote};
+use crate::zygote::{DagFile, Exit, Zygote};
 use outcome::{Verdict, describe, verdict};
 pub use pump::{LineSink, pump};
 pub use serve::{Server, unserved};
@@ -143,7 +143,11 @@ impl Supervisor {
             Arc::clone(&config.timers.retries),
         );
         let mut child = zygote
-            .fork(Target::Task, &[])
+            .fork_task(&DagFile {
+                bundle: workload.bundle.clone(),
+                version: workload.bundle_version.clone(),
+                path: workload.dag_rel_path.clone(),
+            })
             .await
             .map_err(|error| error.to_string())?;
         let start = Operation::Run(TaskStart {

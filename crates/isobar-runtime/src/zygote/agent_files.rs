@@ -32,6 +32,11 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../../../../python/isobar_agent/shortcuts.py"),
     ),
     ("task.py", include_str!("../../../../python/isobar_agent/task.py")),
+    (
+        "prepared.py",
+        include_str!("../../../../python/isobar_agent/prepared.py"),
+    ),
+    ("examine.py", include_str!("../../../../python/isobar_agent/examine.py")),
     ("pages.py", include_str!("../../../../python/isobar_agent/pages.py")),
     ("preload.py", include_str!("../../../../python/isobar_agent/preload.py")),
     ("parse.py", include_str!("../../../../python/isobar_agent/parse.py")),

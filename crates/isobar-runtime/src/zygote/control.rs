@@ -22,6 +22,12 @@ pub(super) enum Order<'a> {
         #[serde(serialize_with = "as_map")]
         env: &'a [(String, String)],
     },
+    /// Fork a zygote that reads this Dag file, with its control socket attached.
+    Prepare {
+        bundle: &'a str,
+        version: Option<&'a str>,
+        path: &'a str,
+    },
     /// Signal one of its children, or that child's process group.
     Kill { pid: i32, signal: i32, group: bool },
 }
@@ -42,6 +48,10 @@ pub(super) enum Report {
         #[serde(default)]
         shapes_instances: Option<bool>,
     },
+    /// A zygote that was to read a Dag file has done so.
+    Prepared { pid: i32 },
+    /// It could not, and ends.
+    Unfit { reason: String },
     /// The fork asked for as `id` runs as `pid`.
     Forked { id: u64, pid: i32 },
     /// A child ended; negative codes are signals. `cpu` is in seconds.

@@ -6,6 +6,7 @@
 mod agent_files;
 mod child;
 mod control;
+mod prepared;
 mod startup;
 
 use std::collections::HashMap;
@@ -27,6 +28,7 @@ use child::Reaped;
 pub(crate) use child::pair;
 pub use child::{Child, Exit, Sockets};
 use control::{Control, Order};
+pub use prepared::{DagFile, Examined, Files};
 
 /// Takes the command that starts Python, complete but for its standard descriptors, and gives back the command to
 /// run: changed, or wrapped in another program that confines itself and then executes it.
@@ -70,6 +72,8 @@ pub enum Launch {
 pub enum Target {
     /// The Task SDK's task runner; its first frame is `StartupDetails`.
     Task,
+    /// A reading of one Dag file under watch.
+    Examine,
     /// Airflow's parse of one file; its first frame is `DagFileParseRequest`.
     Parse,
     /// One function of the team's, by its import path; its first frame is `RunCallback`.
@@ -84,6 +88,7 @@ impl Target {
     fn as_str(self) -> &'static str {
         match self {
             Self::Task => "task",
+            Self::Examine => "examine",
             Self::Parse => "parse",
             Self::Callback => "callback",
             Self::Helper => "helper",
@@ -149,6 +154,8 @@ pub enum ZygoteError {
 pub struct Zygote {
     shared: Arc<Shared>,
     _alive: Arc<DropGuard>,
+    /// What this one was forked from, where it has read a Dag file.
+    parent: Option<Box<Zygote>>,
 }
 
 struct Shared {
@@ -158,6 +165,8 @@ struct Shared {
     /// Whether a spare is being forked.
     sparing: AtomicBool,
     state: Mutex<State>,
+    /// Forks of it that have read a Dag file each.
+    prepared: prepared::Prepared,
     stop: CancellationToken,
     gone: watch::Sender<bool>,
     pid: i32,
@@ -366,5 +375,7 @@ impl Shared {
         state.forking.clear();
         state.running.clear();
         state.spare = None;
+        drop(state);
+        self.prepared.clear();
     }
 }

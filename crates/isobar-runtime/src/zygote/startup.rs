@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::control::{Control, Report};
+use super::prepared::Prepared;
 use super::{Launch, PythonSpec, Shared, State, Zygote, ZygoteError};
 
 /// How many lines of a zygote's output an error shows.
@@ -75,23 +76,36 @@ pub(super) async fn start(spec: &PythonSpec) -> Result<Zygote, ZygoteError> {
             });
         }
     };
+    Ok(listening(&spec.team, control, pid, shapes_instances, Some(process)))
+}
+
+/// A zygote that is ready, and the task that listens to it. `process` is what has to be waited for at its end.
+pub(super) fn listening(
+    team: &str,
+    control: Control,
+    pid: i32,
+    shapes_instances: Option<bool>,
+    process: Option<tokio::process::Child>,
+) -> Zygote {
     let stop = CancellationToken::new();
     let shared = Arc::new(Shared {
-        team: spec.team.clone(),
+        team: team.to_owned(),
         control,
         next_id: AtomicU64::new(1),
         sparing: AtomicBool::new(false),
         state: Mutex::new(State::default()),
+        prepared: Prepared::default(),
         stop: stop.clone(),
         gone: watch::Sender::new(false),
         pid,
         shapes_instances,
     });
     tokio::spawn(listen(Arc::clone(&shared), process));
-    Ok(Zygote {
+    Zygote {
         shared,
         _alive: Arc::new(stop.drop_guard()),
-    })
+        parent: None,
+    }
 }
 
 /// The command that starts Python, confined, without its standard descriptors.
@@ -113,7 +127,7 @@ fn python_command(spec: &PythonSpec) -> io::Result<Command> {
     }
 }
 
-fn control_sockets() -> io::Result<(Control, OwnedFd)> {
+pub(super) fn control_sockets() -> io::Result<(Control, OwnedFd)> {
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
     fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok((Control::new(ours)?, theirs))
@@ -148,7 +162,7 @@ async fn until_ready(control: &Control, team: &str) -> io::Result<Start> {
 }
 
 /// Passes reports on until the zygote ends or is no longer wanted.
-async fn listen(shared: Arc<Shared>, mut process: tokio::process::Child) {
+async fn listen(shared: Arc<Shared>, process: Option<tokio::process::Child>) {
     loop {
         let report = tokio::select! {
             () = shared.stop.cancelled() => break,
@@ -158,7 +172,7 @@ async fn listen(shared: Arc<Shared>, mut process: tokio::process::Child) {
             Ok(Some(Report::Forked { id, pid })) => shared.forked(id, pid),
             Ok(Some(Report::Exit { pid, code, cpu })) => shared.exited(pid, code, cpu),
             Ok(Some(Report::Refused { id, message })) => shared.refused(id, message),
-            Ok(Some(Report::Ready { .. } | Report::Waiting | Report::NotWarm { .. })) => {}
+            Ok(Some(_)) => {}
             Ok(None) => {
                 tracing::warn!(team = shared.team, "the team's Python process ended by itself");
                 break;
@@ -170,7 +184,9 @@ async fn listen(shared: Arc<Shared>, mut process: tokio::process::Child) {
         }
     }
     shared.control.close();
-    end(&mut process).await;
+    if let Some(mut process) = process {
+        end(&mut process).await;
+    }
     // Only now: what was running is known to be dead.
     shared.ended();
     shared.gone.send_replace(true);

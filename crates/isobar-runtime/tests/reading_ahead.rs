@@ -1,0 +1,266 @@
+//! Dag files that are read once for a burst of their tasks, and those that must not be.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use isobar_runtime::supervisor::Timers;
+use isobar_runtime::zygote::{DagFile, Examined, Zygote};
+use support::{Done, MemoryApi, PATIENCE, Team, spec, workload};
+use tokio_util::sync::CancellationToken;
+
+const DAG: &str = r#"
+import os
+import beside
+from airflow.sdk import dag, task
+
+WORD = open(os.path.join(os.path.dirname(__file__), "word.txt")).read().strip()
+
+@dag(dag_id="flows")
+def made():
+    @task
+    def says():
+        import random
+        print(f"{WORD} {beside.NUMBER} parent={os.getppid()} drew={random.random()}", flush=True)
+        return WORD
+
+    @task
+    def fails():
+        raise ValueError("as it should")
+
+    says() >> fails()
+
+made()
+"#;
+
+/// A team whose Dag folder is `folder`.
+async fn team(folder: &Path) -> Team {
+    let home = tempfile::tempdir().unwrap();
+    let mut spec = spec(home.path());
+    let bundles = serde_json::json!([{
+        "name": "tests", "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+        "kwargs": {"path": folder},
+    }]);
+    for (name, value) in &mut spec.env {
+        if name == "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST" {
+            *value = bundles.to_string().into();
+        }
+    }
+    let zygote = Zygote::start(&spec).await.unwrap();
+    let timers = Timers::default();
+    Team { home, zygote, timers }
+}
+
+async fn run(team: &Team, task: &str, path: &str) -> Done {
+    let mut workload = workload(task, -1);
+    path.clone_into(&mut workload.dag_rel_path);
+    let api = MemoryApi::with(|_| {});
+    let supervisor = team.supervisor(&api);
+    let running = supervisor.run(&team.zygote, &workload, CancellationToken::new());
+    let ended = tokio::time::timeout(PATIENCE, running).await.expect("the task ends");
+    Done {
+        log: team.log(&workload),
+        ended,
+    }
+}
+
+/// What `says` said: its word, number, parent, and what it drew.
+fn said(done: &Done) -> [String; 4] {
+    let line = done
+        .log
+        .iter()
+        .find_map(|line| line["event"].as_str().filter(|event| event.contains("parent=")));
+    let line = line.unwrap_or_else(|| panic!("it said nothing: {:#?}", done.log));
+    let mut words = line.split(' ').map(str::to_owned);
+    std::array::from_fn(|_| words.next().unwrap())
+}
+
+/// Runs `says` until it comes from another process than the team's zygote.
+async fn until_prepared(team: &Team) -> Done {
+    let zygote = format!("parent={}", team.zygote.pid());
+    for _ in 0..200 {
+        let done = run(team, "says", "one.py").await;
+        if said(&done)[2] != zygote {
+            return done;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("no task was forked from a process that had read the file");
+}
+
+#[tokio::test]
+async fn a_burst_of_tasks_is_forked_from_a_process_that_has_read_the_file_and_none_can_tell() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("one.py"), DAG).unwrap();
+    fs::write(folder.path().join("beside.py"), "NUMBER = 1").unwrap();
+    fs::write(folder.path().join("word.txt"), "first").unwrap();
+    let team = team(folder.path()).await;
+
+    let alone = run(&team, "says", "one.py").await;
+    let prepared = until_prepared(&team).await;
+    let events = |done: &Done| -> Vec<(String, String)> {
+        let shown = done.log.iter().filter(|line| !line.to_string().contains("parent="));
+        shown
+            .map(|line| (line["event"].to_string(), line["logger"].to_string()))
+            .collect()
+    };
+    assert_eq!(events(&alone), events(&prepared), "their logs tell the same");
+    assert_eq!(prepared.ended.reported, Some("success"));
+    let again = run(&team, "says", "one.py").await;
+    assert_eq!(
+        said(&again)[2],
+        said(&prepared)[2],
+        "one process serves the whole burst"
+    );
+    assert_ne!(
+        said(&again)[3],
+        said(&prepared)[3],
+        "each task draws its own random numbers"
+    );
+
+    let failed = run(&team, "fails", "one.py").await;
+    assert_eq!(failed.ended.reported, Some("failed"));
+    assert!(failed.has("as it should"), "{:#?}", failed.log);
+
+    // Whatever the file was made of changes at once.
+    fs::write(folder.path().join("word.txt"), "second").unwrap();
+    assert_eq!(said(&run(&team, "says", "one.py").await)[0], "second");
+    assert_eq!(said(&until_prepared(&team).await)[0], "second");
+    fs::write(folder.path().join("beside.py"), "NUMBER = 22").unwrap();
+    assert_eq!(said(&run(&team, "says", "one.py").await)[1], "22");
+    fs::write(folder.path().join("one.py"), DAG.replace("{WORD}", "third")).unwrap();
+    assert_eq!(said(&run(&team, "says", "one.py").await)[0], "third");
+}
+
+#[tokio::test]
+async fn a_prepared_process_that_is_killed_takes_nothing_with_it_but_its_own_tasks() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("one.py"), DAG).unwrap();
+    fs::write(folder.path().join("beside.py"), "NUMBER = 1").unwrap();
+    fs::write(folder.path().join("word.txt"), "first").unwrap();
+    let team = team(folder.path()).await;
+    let prepared = until_prepared(&team).await;
+    let parent: i32 = said(&prepared)[2].trim_start_matches("parent=").parse().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(parent), nix::sys::signal::SIGKILL).unwrap();
+    for _ in 0..5 {
+        let done = run(&team, "says", "one.py").await;
+        if done.ended.reported == Some("success") {
+            break;
+        }
+    }
+    let after = until_prepared(&team).await;
+    assert_ne!(said(&after)[2], said(&prepared)[2]);
+    assert!(team.zygote.is_alive());
+}
+
+/// Source lines at the top of a Dag file, and what is said of them; nothing where they do no harm.
+const LINES: &[(&str, &str)] = &[
+    ("", ""),
+    ("import json, yaml, datetime; START = datetime.datetime(2026, 1, 1)", ""),
+    ("import os; HOME = os.environ['HOME']; os.environ['HERE'] = '1'", ""),
+    (
+        "from pathlib import Path; NAMES = sorted(p.name for p in Path(__file__).parent.glob('*.txt'))",
+        "",
+    ),
+    (
+        "def later():\n    import time, uuid; return time.time(), uuid.uuid4()",
+        "",
+    ),
+    (
+        "from airflow.sdk import Variable; X = Variable.get('x', default='y')",
+        "GetVariable",
+    ),
+    (
+        "from airflow.sdk import Connection\ntry:\n    C = Connection.get('c')\nexcept Exception:\n    C = None",
+        "GetConnection",
+    ),
+    ("import datetime; NOW = datetime.datetime.now()", "calls now"),
+    ("import pendulum; NOW = pendulum.now()", "calls now"),
+    (
+        "from airflow.sdk.timezone import utcnow; NOW = utcnow()",
+        "calls utcnow",
+    ),
+    ("import time; NOW = time.time()", "calls time"),
+    ("import uuid; RUN = uuid.uuid4()", "calls uuid4"),
+    ("import random; random.seed(42)", "calls seed"),
+    ("import os; ME = os.getpid()", "calls getpid"),
+    (
+        "from airflow.sdk import get_parsing_context; CONTEXT = get_parsing_context()",
+        "calls get_parsing_context",
+    ),
+    (
+        "import os; D = os.environ.get('_AIRFLOW_PARSING_CONTEXT_DAG_ID')",
+        "parsing context",
+    ),
+    ("import tempfile; T = tempfile.mkdtemp()", "tempfile.mkdtemp"),
+    ("open(__file__ + '.out', 'w').write('x')", "writes"),
+    ("import subprocess; subprocess.run(['true'])", "subprocess.Popen"),
+    ("import os; os.system('true')", "os.system"),
+    (
+        "import socket\ntry:\n    socket.create_connection(('127.0.0.1', 9))\nexcept OSError:\n    pass",
+        "connects",
+    ),
+    ("import ctypes; ctypes.CDLL(None).connect(-1, None, 0)", "connects"),
+    (
+        "import threading; t = threading.Thread(target=print); t.start(); t.join()",
+        "starts a thread",
+    ),
+    ("KEPT = open(__file__)", "its open files"),
+    ("import atexit; atexit.register(print)", "at exit"),
+    (
+        "import signal; signal.signal(signal.SIGUSR1, signal.SIG_IGN)",
+        "signals",
+    ),
+    (
+        "import multiprocessing; LOCK = multiprocessing.Lock()",
+        "it changes",
+    ),
+    ("import os; FLAG = os.path.exists('/nowhere/flag')", "/nowhere/flag"),
+    ("print('hello')", "its output"),
+    ("import sys; print('hello', file=sys.stderr)", "its errors"),
+    ("import logging; logging.getLogger('mine').warning('hello')", "its log"),
+    ("raise ValueError", "cannot be imported"),
+];
+
+#[tokio::test]
+async fn only_files_whose_reading_depends_on_files_alone_are_read_ahead() {
+    let folder = tempfile::tempdir().unwrap();
+    let team = team(folder.path()).await;
+    let mut wrong = Vec::new();
+    for (number, (line, expected)) in LINES.iter().enumerate() {
+        let path = format!("file_{number}.py");
+        fs::write(
+            folder.path().join(&path),
+            format!("{line}\n{}", DAG.replace("import beside", "beside = None")),
+        )
+        .unwrap();
+        fs::write(folder.path().join("word.txt"), "first").unwrap();
+        let file = DagFile {
+            bundle: "tests".into(),
+            version: None,
+            path: path.clone(),
+        };
+        match team.zygote.examine(&file).await.unwrap() {
+            Examined::Fit(files) => {
+                if !expected.is_empty() {
+                    wrong.push(format!("`{line}` was found fit"));
+                }
+                for needed in [path.as_str(), "word.txt"] {
+                    let needed = folder.path().join(needed).display().to_string();
+                    assert!(
+                        files.paths().any(|path| path == needed),
+                        "`{line}`: {needed} is not in {files:?}"
+                    );
+                }
+            }
+            Examined::Unfit(reason) => {
+                if expected.is_empty() || !reason.contains(expected) {
+                    wrong.push(format!("`{line}` was found unfit: {reason}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
