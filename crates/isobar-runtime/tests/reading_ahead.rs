@@ -213,10 +213,7 @@ const LINES: &[(&str, &str)] = &[
         "import signal; signal.signal(signal.SIGUSR1, signal.SIG_IGN)",
         "signals",
     ),
-    (
-        "import multiprocessing; LOCK = multiprocessing.Lock()",
-        "it changes",
-    ),
+    ("import multiprocessing; LOCK = multiprocessing.Lock()", "it changes"),
     ("import os; FLAG = os.path.exists('/nowhere/flag')", "/nowhere/flag"),
     ("print('hello')", "its output"),
     ("import sys; print('hello', file=sys.stderr)", "its errors"),

@@ -302,10 +302,12 @@ impl Zygote {
         let shared = std::sync::Arc::downgrade(&self.shared);
         // What waits here must not keep the team's zygote.
         drop(self);
-        while ready {
-            tokio::time::sleep(IDLE / 3).await;
-            if shared.upgrade().is_none_or(|shared| shared.prepared.retire_idle(&file)) {
-                break;
+        if ready {
+            loop {
+                tokio::time::sleep(IDLE / 3).await;
+                if shared.upgrade().is_none_or(|shared| shared.prepared.retire_idle(&file)) {
+                    break;
+                }
             }
         }
     }
