@@ -37,7 +37,7 @@ made()
 
 /// A team whose Dag folder is `folder`.
 async fn team(folder: &Path) -> Team {
-    let home = tempfile::tempdir().unwrap();
+    let home = tempfile::tempdir().expect("a folder");
     let mut spec = spec(home.path());
     let bundles = serde_json::json!([{
         "name": "tests", "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
@@ -48,7 +48,7 @@ async fn team(folder: &Path) -> Team {
             *value = bundles.to_string().into();
         }
     }
-    let zygote = Zygote::start(&spec).await.unwrap();
+    let zygote = Zygote::start(&spec).await.expect("the zygote starts");
     let timers = Timers::default();
     Team { home, zygote, timers }
 }
@@ -74,7 +74,7 @@ fn said(done: &Done) -> [String; 4] {
         .find_map(|line| line["event"].as_str().filter(|event| event.contains("parent=")));
     let line = line.unwrap_or_else(|| panic!("it said nothing: {:#?}", done.log));
     let mut words = line.split(' ').map(str::to_owned);
-    std::array::from_fn(|_| words.next().unwrap())
+    std::array::from_fn(|_| words.next().expect("four words"))
 }
 
 /// Runs `says` until it comes from another process than the team's zygote.
