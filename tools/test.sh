@@ -10,6 +10,8 @@ chmod 755 "$scratch"
 echo "==> Python environment with Airflow 3.3.2"
 ISOBAR_TEST_PYTHON=${ISOBAR_TEST_PYTHON:-$(tools/test_python.sh "$scratch/python")}
 export ISOBAR_TEST_PYTHON
+ISOBAR_TEST_QUEUES=${ISOBAR_TEST_QUEUES:-$(tools/test_queues.sh "$scratch/queues")}
+export ISOBAR_TEST_QUEUES
 
 database=$(mktemp -d /tmp/isobar-postgres-XXXXXX)
 trap 'tools/postgres.sh stop "$database/pg"; rm -rf "$database"' EXIT

@@ -5,6 +5,7 @@ are orders, and news are sent when they happen; what is run, and how, is Airflow
 """
 
 import asyncio
+import json
 from collections import deque
 
 import anyio
@@ -13,6 +14,7 @@ from airflow.jobs.triggerer_job_runner import TriggerRunner, messages
 from airflow.sdk.execution_time.comms import _new_encoder
 from airflow.sdk.serde import serialize
 from airflow.triggers.base import BaseTaskEndEvent
+from airflow.utils.json import XComEncoder
 
 GRACE = 1.0
 """Seconds that a trigger has to end by itself after its event, before it is cancelled."""
@@ -46,6 +48,9 @@ class Report:
         encoder = _new_encoder()
         for entry, sent in zip(self.changes.events or (), body["events"] or (), strict=True):
             if isinstance(entry.event, BaseTaskEndEvent):
+                # As Airflow stores what a trigger pushes: the JSON text, which is what tasks pull.
+                xcoms = entry.event.xcoms or {}
+                sent[1]["xcoms"] = {key: json.dumps(value, cls=XComEncoder) for key, value in xcoms.items()}
                 continue
             # The payload as it would come out of Airflow's own wire: lists for tuples, instants in UTC.
             plain = msgspec.msgpack.decode(encoder.encode(sent[1]["payload"]))

@@ -8,6 +8,7 @@ use isobar_config::Config;
 use isobar_execution::Execution;
 use isobar_model::TeamId;
 use isobar_store::Store;
+use jiff::SignedDuration;
 
 use crate::dag_cache::DagCache;
 use crate::denials::Denials;
@@ -29,6 +30,8 @@ pub struct AppState {
     pub maximum_page_limit: u32,
     /// The rows of a page where no `limit` is given.
     pub fallback_page_limit: u32,
+    /// How long a triggerer counts as alive after it said so.
+    pub triggerer_alive: SignedDuration,
     /// Where task logs are; the team's name is the first folder below.
     pub log_folder: PathBuf,
     /// Names of variables and keys of extras whose values are never shown.
@@ -77,6 +80,8 @@ impl AppState {
             base_url: config.server.base_url.clone(),
             maximum_page_limit: config.server.maximum_page_limit,
             fallback_page_limit: config.server.fallback_page_limit,
+            triggerer_alive: SignedDuration::try_from(config.triggerer.triggerer_health_check_threshold)
+                .unwrap_or(SignedDuration::MAX),
             log_folder: config.logging.folder.clone(),
             sensitive_names: sensitive.into(),
             org: org.clone(),

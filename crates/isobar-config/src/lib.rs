@@ -36,7 +36,8 @@ pub use problem::{Origin, Problem, Problems};
 pub use secret::Secret;
 pub use seeds::{Connection, Pool, Variable};
 pub use settings::{
-    Config, ConnectionSource, Connections, Core, Database, LogLevel, Logging, Parsing, Scheduler, Server, Shared, Tasks,
+    Config, ConnectionSource, Connections, Core, Database, LogLevel, Logging, Parsing, Scheduler, Server, Shared,
+    Tasks, Triggerer,
 };
 pub use team::{
     Consent, ConsentAction, DefaultPool, Executor, ExecutorKind, Isolation, Launch, Python, Requirements, Team, Tunable,

@@ -128,6 +128,7 @@ fn read(root: &Table, path: Option<&Path>, reading: &Reading) -> Config {
     let database = read_settings::database(whole.section("database", "[database]"), &home);
     let server = read_settings::server(whole.section("server", "[server]"));
     let scheduler = read_settings::scheduler(whole.section("scheduler", "[scheduler]"));
+    let triggerer = read_settings::triggerer(whole.section("triggerer", "[triggerer]"));
     let parsing = read_settings::parsing(whole.section("parsing", "[parsing]"));
     let tasks = read_settings::tasks(whole.section("tasks", "[tasks]"));
     let logging = read_settings::logging(whole.section("logging", "[logging]"), &home);
@@ -158,6 +159,7 @@ fn read(root: &Table, path: Option<&Path>, reading: &Reading) -> Config {
         database,
         server,
         scheduler,
+        triggerer,
         parsing,
         tasks,
         logging,

@@ -7,7 +7,8 @@ use isobar_model::WeightRule;
 use crate::reader::Reader;
 use crate::wording::quote;
 use crate::{
-    ConnectionSource, Connections, Core, Database, LogLevel, Logging, Parsing, Scheduler, Secret, Server, Shared, Tasks,
+    ConnectionSource, Connections, Core, Database, LogLevel, Logging, Parsing, Scheduler, Secret, Server, Shared,
+    Tasks, Triggerer,
 };
 
 /// `[core]` and, read with it, the state folder.
@@ -202,6 +203,28 @@ pub(crate) fn scheduler(reader: Reader<'_>) -> Scheduler {
     };
     reader.finish();
     scheduler
+}
+
+/// `[triggerer]`
+pub(crate) fn triggerer(reader: Reader<'_>) -> Triggerer {
+    let default = Triggerer::default();
+    let triggerer = Triggerer {
+        capacity: reader.count("capacity", 1, default.capacity),
+        max_trigger_to_select_per_loop: reader.count(
+            "max_trigger_to_select_per_loop",
+            1,
+            default.max_trigger_to_select_per_loop,
+        ),
+        triggerer_health_check_threshold: positive(
+            &reader,
+            "triggerer_health_check_threshold",
+            default.triggerer_health_check_threshold,
+        ),
+        runner_health_check_threshold: reader
+            .duration("runner_health_check_threshold", default.runner_health_check_threshold),
+    };
+    reader.finish();
+    triggerer
 }
 
 /// A length of time that must not be zero.

@@ -24,6 +24,8 @@ pub struct Config {
     pub server: Server,
     /// `[scheduler]`
     pub scheduler: Scheduler,
+    /// `[triggerer]`
+    pub triggerer: Triggerer,
     /// `[parsing]`
     pub parsing: Parsing,
     /// `[tasks]`
@@ -55,6 +57,7 @@ impl Config {
             database: Database::in_home(&home),
             server: Server::default(),
             scheduler: Scheduler::default(),
+            triggerer: Triggerer::default(),
             parsing: Parsing::default(),
             tasks: Tasks::default(),
             logging: Logging::in_home(&home),
@@ -247,6 +250,30 @@ impl Default for Scheduler {
             question_timeout: Duration::from_secs(10),
             lease: Duration::from_secs(10),
             sweep_interval: Duration::from_secs(30),
+        }
+    }
+}
+
+/// `[triggerer]`: the triggerers of each team.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Triggerer {
+    /// Triggers that one triggerer of a team runs at once. Default 1000.
+    pub capacity: u32,
+    /// Triggers that a triggerer takes before others of its team have had a chance. Default 50.
+    pub max_trigger_to_select_per_loop: u32,
+    /// Silence after which another triggerer of the team takes over. Default 30 s.
+    pub triggerer_health_check_threshold: Duration,
+    /// Silence of a triggerer's Python after which it counts as stuck, and says no more that it lives; 0 = never. Default 30 s.
+    pub runner_health_check_threshold: Duration,
+}
+
+impl Default for Triggerer {
+    fn default() -> Self {
+        Self {
+            capacity: 1000,
+            max_trigger_to_select_per_loop: 50,
+            triggerer_health_check_threshold: Duration::from_secs(30),
+            runner_health_check_threshold: Duration::from_secs(30),
         }
     }
 }

@@ -50,6 +50,7 @@ fn what_airflow_writes_at_its_first_start_means_what_isobar_does_by_itself() {
     assert_eq!(config.server.host, "0.0.0.0", "Airflow listens everywhere");
     assert_eq!(config.core, plain.core);
     assert_eq!(config.scheduler, plain.scheduler);
+    assert_eq!(config.triggerer, plain.triggerer);
     assert_eq!(config.parsing, plain.parsing);
     assert_eq!(config.tasks, plain.tasks);
     assert_eq!(config.logging, plain.logging);

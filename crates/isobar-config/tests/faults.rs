@@ -28,7 +28,7 @@ isobar.toml:1:6: unclosed table, expected `]`
 fn unknown_keys_are_refused_with_a_guess() {
     assert_snapshot!(Bench::new("paralelism = 1\n[core]\nparalelism = 3\n[schedular]\nlease = 5\n").faults(), @r#"
 isobar.toml:1:1: unknown key `paralelism` in the file
-  hint: known here: `core`, `database`, `server`, `scheduler`, `parsing`, `tasks`, `logging`, `connections`, `shared`, `team`, `default_team`, `auth`
+  hint: known here: `core`, `database`, `server`, `scheduler`, `triggerer`, `parsing`, `tasks`, `logging`, `connections`, `shared`, `team`, `default_team`, `auth`
 isobar.toml:3:1: unknown key `paralelism` in `[core]`
   hint: did you mean `parallelism`?
 isobar.toml:4:2: unknown key `schedular` in the file

@@ -352,6 +352,12 @@ question_timeout = 10  # default
 lease = 10  # default
 sweep_interval = 30  # default
 
+[triggerer]
+capacity = 1000  # default
+max_trigger_to_select_per_loop = 50  # default
+triggerer_health_check_threshold = 30  # default
+runner_health_check_threshold = 30  # default
+
 [parsing]
 processes = 2  # default
 timeout = 50  # default

@@ -5,6 +5,7 @@ use isobar_auth::MasterKey;
 use isobar_config::{Config, ConsentAction};
 use isobar_model::TeamName;
 use isobar_model::dag::SerializedDag;
+use jiff::SignedDuration;
 
 /// Settings of the operations.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub struct Settings {
     pub dags_are_paused_at_creation: bool,
     /// `core.rerun_with_latest_version`
     pub rerun_with_latest_version: Option<bool>,
+    /// How long a triggerer counts as alive after it said so.
+    pub triggerer_alive: SignedDuration,
     /// What single teams say.
     pub teams: Vec<TeamSettings>,
     /// Opens and seals secrets.
@@ -68,6 +71,8 @@ impl Settings {
             max_map_length: i64::from(config.core.max_map_length),
             dags_are_paused_at_creation: config.core.dags_are_paused_at_creation,
             rerun_with_latest_version: config.core.rerun_with_latest_version,
+            triggerer_alive: SignedDuration::try_from(config.triggerer.triggerer_health_check_threshold)
+                .unwrap_or(SignedDuration::MAX),
             teams,
             master_key,
         }

@@ -1,7 +1,7 @@
 //! What a team's triggerer is given to run.
 //!
 //! Several triggerers of a team share its triggers. Each says every few seconds that it lives; what one runs that has not
-//! said so for [`ALIVE`] is given to another.
+//! said so for `[triggerer] triggerer_health_check_threshold` is given to another.
 
 use std::collections::BTreeSet;
 
@@ -18,8 +18,6 @@ use serde_json::{Value, json};
 use crate::answers::{broken, time};
 use crate::execution::Execution;
 
-/// How long a triggerer counts as alive after it said so (`[triggerer] triggerer_health_check_threshold`).
-const ALIVE: SignedDuration = SignedDuration::from_secs(30);
 /// How long triggerers that ended are remembered.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(24);
 
@@ -27,7 +25,7 @@ impl Execution {
     async fn take_beat(&self, caller: &Caller, beat: Beat) -> Result<Assigned, StoreError> {
         let scope = self.own(caller);
         let now = Timestamp::now();
-        let alive_since = now - ALIVE;
+        let alive_since = now - self.settings.triggerer_alive;
         if beat.triggerer.is_none() {
             // Most teams have nothing to run most of the time: a look that writes nothing.
             let mut tx = self.store.read().await?;
@@ -49,9 +47,12 @@ impl Execution {
         triggers::sweep(&mut tx, scope, now - REMEMBERED).await?;
         let own = triggers::of_triggerer(&mut tx, scope, triggerer).await?.len();
         let room = beat.capacity.saturating_sub(u32::try_from(own).unwrap_or(u32::MAX));
-        if room > 0 {
-            triggers::assign(&mut tx, scope, triggerer, room, alive_since).await?;
-        }
+        let wanted = room.min(beat.at_once);
+        let taken = if wanted > 0 {
+            triggers::assign(&mut tx, scope, triggerer, wanted, alive_since).await?
+        } else {
+            0
+        };
         let keep: BTreeSet<i64> = triggers::of_triggerer(&mut tx, scope, triggerer)
             .await?
             .into_iter()
@@ -67,6 +68,7 @@ impl Execution {
             triggerer: Some(triggerer),
             start,
             keep,
+            more: room > wanted && taken == u64::from(wanted),
         })
     }
 

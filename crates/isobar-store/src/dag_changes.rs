@@ -135,5 +135,7 @@ pub async fn delete(tx: &mut Tx, scope: TeamScope, dag_id: &DagId) -> Result<Del
     )
     .await?;
     events::insert(tx, scope, EventKind::Dag, dag_id, &json!({}), Timestamp::now()).await?;
+    // Triggers of its deferred tasks and its watchers are to be killed.
+    tx.wake(Wake::Triggers(scope.team()));
     Ok(Deleted::Done)
 }

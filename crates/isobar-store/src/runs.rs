@@ -324,5 +324,7 @@ pub async fn delete(tx: &mut Tx, scope: TeamScope, key: &RunKey, now: Timestamp)
     let body = serde_json::to_string(&change).expect("a run change is plain data");
     events::add(tx, scope, EventKind::Run, &key.dag_id, &key.run_id, rev, &body, now).await?;
     tx.wake(Wake::Events);
+    // Triggers of its deferred tasks are to be killed.
+    tx.wake(Wake::Triggers(scope.team()));
     Ok(true)
 }

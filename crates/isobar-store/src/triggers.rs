@@ -195,6 +195,17 @@ pub async fn leave(tx: &mut Tx, scope: TeamScope, triggerer: i64, now: Timestamp
     Ok(())
 }
 
+/// The servers whose triggerers have not ended.
+///
+/// # Errors
+/// The database failed.
+pub async fn holders(tx: &mut Tx, _org: &OrgScope) -> Result<Vec<String>, StoreError> {
+    let rows = tx
+        .rows("SELECT DISTINCT holder FROM triggerer WHERE ended_at IS NULL", vals![])
+        .await?;
+    rows.iter().map(|row| row.text("holder")).collect()
+}
+
 /// Ends triggerers whose server is known to be dead, without waiting for their heartbeats; answers how many.
 ///
 /// # Errors

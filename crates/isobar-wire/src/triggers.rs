@@ -18,6 +18,8 @@ pub struct Beat {
     pub holder: String,
     /// How many triggers it may run at once.
     pub capacity: u32,
+    /// How many more it may be given at once.
+    pub at_once: u32,
     /// Triggers that it runs now.
     pub running: BTreeSet<i64>,
 }
@@ -31,6 +33,8 @@ pub struct Assigned {
     pub start: Vec<RunTrigger>,
     /// All triggers that are its own. What it runs beside these is no longer wanted.
     pub keep: BTreeSet<i64>,
+    /// There may be more for it, which others had a chance to take first.
+    pub more: bool,
 }
 
 /// One trigger to run.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::bail;
 use isobar_auth::OrgScope;
@@ -50,8 +51,16 @@ impl Working {
         let (again, meaning) = (deployment.clone(), Arc::clone(execution));
         tokio::spawn(async move { seeds::look_again(&again, &meaning).await });
         let (store, org) = (deployment.store.clone(), deployment.org.clone());
-        tokio::spawn(async move { bury_triggerers(&store, &org).await });
         let config = &deployment.config;
+        // SQLite has one server at a time: nobody can die beside it.
+        let beside = !config.database.is_sqlite();
+        tokio::spawn(async move {
+            bury_triggerers(&store, &org).await;
+            while beside {
+                tokio::time::sleep(LOOK_FOR_THE_DEAD).await;
+                bury_triggerers(&store, &org).await;
+            }
+        });
         let (reports, reported) = mpsc::unbounded_channel();
         let teams = deployment.directory.all();
         let (sides, teams) = TeamSides::start(config, &teams, execution, deployment.store.signals(), &reports)?;
@@ -98,9 +107,16 @@ impl Working {
     }
 }
 
+/// How often to look whether a server of this host was killed whose triggerers others could take over from.
+const LOOK_FOR_THE_DEAD: Duration = Duration::from_secs(5);
+
 /// Triggerers of a server of this host that was killed: their triggers need not wait until the heartbeats are old.
 async fn bury_triggerers(store: &Store, org: &OrgScope) {
     let buried = async {
+        let holders = triggers::holders(&mut store.read().await?, org).await?;
+        if !holders.iter().any(|holder| Holder::is_dead(holder)) {
+            return Ok(0);
+        }
         let mut tx = store.begin().await?;
         let buried = triggers::bury(&mut tx, org, &Holder::is_dead).await?;
         tx.commit().await?;
@@ -110,7 +126,7 @@ async fn bury_triggerers(store: &Store, org: &OrgScope) {
         Ok(0) => {}
         Ok(buried) => tracing::info!(buried, "triggers of a server that was killed are free again"),
         Err(error) => {
-            tracing::warn!(%error, "dead triggerers could not be looked for; their triggers wait half a minute");
+            tracing::warn!(%error, "dead triggerers could not be looked for; their triggers wait until they are found silent");
         }
     }
 }

@@ -38,8 +38,6 @@ use crate::team_python;
 
 /// Pause before a zygote that ended or did not start is started again, growing to the second.
 const RESTART_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
-/// How many triggers one team's triggerer runs at once (`[triggerer] capacity`).
-const TRIGGERS_AT_ONCE: u32 = 1000;
 /// How long running tasks may take to end when the server is asked to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -386,15 +384,20 @@ impl Ground {
     }
 
     fn triggerer(&self, known: &KnownTeam, zygotes: &watch::Sender<Option<Zygote>>) -> Triggerer {
+        let settings = &self.config.triggerer;
         let spec = TriggererSpec {
             team: known.id,
             team_name: known.name.clone(),
             hostname: self.hostname.clone(),
             holder: Holder::this_process().to_string(),
-            capacity: TRIGGERS_AT_ONCE,
+            capacity: settings.capacity,
+            at_once: settings.max_trigger_to_select_per_loop,
             base_log_folder: self.config.logging.folder.clone(),
             masking: MaskerConfig::from_config(&self.config),
-            timers: TriggererTimers::default(),
+            timers: TriggererTimers::with_silence(
+                settings.triggerer_health_check_threshold,
+                settings.runner_health_check_threshold,
+            ),
         };
         Triggerer::start(
             spec,

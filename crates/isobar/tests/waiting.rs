@@ -5,76 +5,9 @@
 mod deployment;
 
 use std::fs;
-use std::path::Path;
-use std::time::{Duration, Instant};
 
-use deployment::{Client, Database, Deployment};
+use deployment::{Database, wait_for_notes, with_triggers};
 use serde_json::{Value, json};
-
-/// Triggers of a team's own: one waits for a file and then does what it is told, one watches a folder. Each leaves notes.
-const WATCHING: &str = r#"
-import asyncio, os, pathlib
-from airflow.triggers.base import (
-    BaseEventTrigger, BaseTrigger, TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent,
-)
-
-class FileTrigger(BaseTrigger):
-    def __init__(self, folder, name, mode="event"):
-        super().__init__()
-        self.folder, self.name, self.mode = folder, name, mode
-
-    def serialize(self):
-        return ("watching.FileTrigger", {"folder": self.folder, "name": self.name, "mode": self.mode})
-
-    def note(self, what):
-        with open(pathlib.Path(self.folder) / f"{self.name}.{what}", "a") as notes:
-            notes.write(f"{os.getpid()}\n")
-
-    async def run(self):
-        self.note("begun")
-        self.log.info("waiting for %s", self.name)
-        while not (pathlib.Path(self.folder) / self.name).exists():
-            await asyncio.sleep(0.05)
-        if self.mode == "boom":
-            raise RuntimeError("the trigger is broken")
-        if self.mode == "success":
-            yield TaskSuccessEvent(xcoms={"return_value": "from the trigger"})
-        elif self.mode == "failed":
-            yield TaskFailedEvent()
-        elif self.mode == "skipped":
-            yield TaskSkippedEvent()
-        else:
-            yield TriggerEvent({"seen": self.name})
-
-    async def on_kill(self):
-        self.note("killed")
-
-    async def cleanup(self):
-        self.note("cleaned")
-
-class FolderWatcher(BaseEventTrigger):
-    def __init__(self, folder, prefix):
-        super().__init__()
-        self.folder, self.prefix = folder, prefix
-
-    def serialize(self):
-        return ("watching.FolderWatcher", {"folder": self.folder, "prefix": self.prefix})
-
-    async def run(self):
-        with open(pathlib.Path(self.folder) / f"watcher.{self.prefix}", "a") as notes:
-            notes.write(f"{os.getpid()}\n")
-        seen = set()
-        while True:
-            for path in sorted(pathlib.Path(self.folder).glob(self.prefix + "-*")):
-                if path.name not in seen:
-                    seen.add(path.name)
-                    yield TriggerEvent({"file": path.name})
-            await asyncio.sleep(0.05)
-
-    async def cleanup(self):
-        with open(pathlib.Path(self.folder) / f"gone.{self.prefix}", "a") as notes:
-            notes.write("gone\n")
-"#;
 
 const WAITS: &str = r#"
 from datetime import timedelta
@@ -169,61 +102,6 @@ with DAG(dag_id="reads_mail", schedule=[inbox]):
     read()
 "#;
 
-/// A deployment with one team that has these Dags, its own triggers on its path.
-fn with_triggers(database: Database, teams: &[&'static str], dags: &[(&str, &str)]) -> Deployment {
-    let mut deployment = Deployment::on(database);
-    for team in teams {
-        let path = deployment.dags(team);
-        deployment = deployment
-            .team(team, &format!("[team.env]\nPYTHONPATH = \"{}\"\n", path.display()))
-            .user(team, &format!("{team} = \"op\""));
-        deployment.write_dag(team, "watching.py", WATCHING);
-        let evidence = format!("\"{}\"", deployment.evidence(team).display());
-        for (file, text) in dags {
-            deployment.write_dag(team, file, &text.replace("__EVIDENCE__", &evidence));
-        }
-    }
-    deployment
-}
-
-fn lines(path: &Path) -> Vec<String> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.lines().map(str::to_owned).collect()
-}
-
-/// Waits until a file of notes has so many lines.
-fn wait_for_notes(path: &Path, count: usize) -> Vec<String> {
-    let end = Instant::now() + Duration::from_secs(90);
-    loop {
-        let found = lines(path);
-        if found.len() >= count {
-            return found;
-        }
-        assert!(
-            Instant::now() < end,
-            "{} has {} notes, not {count}",
-            path.display(),
-            found.len()
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn wait_for_state(client: &Client, dag: &str, run: &str, task: &str, state: &str) -> Value {
-    let path = format!("/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}");
-    client.wait_for(&path, 90, |answer| answer.body["state"] == state).body
-}
-
-fn xcom(client: &Client, dag: &str, run: &str, task: &str) -> Value {
-    let path = format!("/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/return_value");
-    client.get(&path).body["value"].clone()
-}
-
-fn log(client: &Client, dag: &str, run: &str, task: &str) -> String {
-    let path = format!("/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/1?full_content=true");
-    client.get(&path).body["content"].to_string()
-}
-
 #[test]
 fn tasks_that_defer_go_on_end_or_fail_as_their_triggers_say() {
     let mut deployment = with_triggers(Database::Sqlite, &["alpha"], &[("waits.py", WAITS)]);
@@ -245,7 +123,7 @@ fn tasks_that_defer_go_on_end_or_fail_as_their_triggers_say() {
         client.get("/api/v2/monitor/health").body["triggerer"]["status"],
         "healthy"
     );
-    let started = wait_for_state(&client, "waits", &run, "starts", "deferred");
+    let started = client.wait_for_task("waits", &run, "starts", "deferred");
     assert_eq!((&started["try_number"], &started["pid"]), (&json!(1), &Value::Null));
 
     fs::write(evidence.join("e"), "").unwrap();
@@ -272,18 +150,18 @@ fn tasks_that_defer_go_on_end_or_fail_as_their_triggers_say() {
             ("starts", "success", 1),
         ]
     );
-    assert_eq!(xcom(&client, "waits", &run, "event"), json!(["e", 1.0]));
-    assert_eq!(xcom(&client, "waits", &run, "starts"), json!(["e", 3]));
-    assert_eq!(xcom(&client, "waits", &run, "ends"), json!("from the trigger"));
-    let boom = log(&client, "waits", &run, "boom");
+    assert_eq!(client.xcom("waits", &run, "event"), json!(["e", 1.0]));
+    assert_eq!(client.xcom("waits", &run, "starts"), json!(["e", 3]));
+    assert_eq!(client.xcom("waits", &run, "ends"), json!("from the trigger"));
+    let boom = client.task_log("waits", &run, "boom");
     assert!(
         boom.contains("the trigger is broken") && boom.contains("Trigger failure"),
         "{boom}"
     );
-    let late = log(&client, "waits", &run, "late");
+    let late = client.task_log("waits", &run, "late");
     assert!(late.contains("Trigger timeout"), "{late}");
     // What the trigger logged stands between the task's two parts.
-    let event = log(&client, "waits", &run, "event");
+    let event = client.task_log("waits", &run, "event");
     let place = |text: &str| event.find(text).unwrap_or_else(|| panic!("no `{text}` in {event}"));
     assert!(place("Pausing task as DEFERRED") < place("waiting for e"));
     // Nobody killed any of them, and all could clean up.
@@ -322,7 +200,7 @@ fn a_dead_triggerer_loses_no_trigger_and_a_person_who_acts_on_a_deferred_task_ki
     deployment.start("standalone");
     let client = deployment.client("alpha");
     wait_for_notes(&begun, 4);
-    wait_for_state(&client, "single", &run, "single", "deferred");
+    client.wait_for_task("single", &run, "single", "deferred");
 
     // Mark failed.
     let path = format!("/api/v2/dags/single/dagRuns/{run}/taskInstances/single");
@@ -346,7 +224,7 @@ fn people_answer_questions_over_the_api_and_time_answers_for_them() {
         .body;
     assert_eq!(asked["hitl_details"].as_array().unwrap().len(), 5);
     let of = |task: &str| format!("{base}/taskInstances/{task}/-1/hitlDetails");
-    wait_for_state(&client, "asks", &run, "approve", "awaiting_input");
+    client.wait_for_task("asks", &run, "approve", "awaiting_input");
     let question = client.get(&of("approve")).body;
     assert_eq!(question["subject"], format!("Ship {run}?"));
     assert_eq!(question["options"], json!(["Approve", "Reject"]));
@@ -396,7 +274,7 @@ fn people_answer_questions_over_the_api_and_time_answers_for_them() {
         states,
         expected.map(|(task, state)| (task.to_owned(), state.to_owned()))
     );
-    let entry = xcom(&client, "asks", &run, "entry");
+    let entry = client.xcom("asks", &run, "entry");
     assert_eq!(entry["params_input"], json!({"n": 7}), "{entry}");
     let by_default = client.get(&of("only_root")).body;
     assert_eq!(by_default["chosen_options"], json!(["a"]));
@@ -404,7 +282,7 @@ fn people_answer_questions_over_the_api_and_time_answers_for_them() {
         (&by_default["responded_by_user"], &by_default["response_received"]),
         (&Value::Null, &json!(true))
     );
-    let nobody = log(&client, "asks", &run, "nobody");
+    let nobody = client.task_log("asks", &run, "nobody");
     assert!(nobody.contains("HITLTimeoutError"), "{nobody}");
     let answered = client
         .get(&format!(
@@ -434,7 +312,7 @@ fn a_watcher_makes_runs_of_its_own_team_in_a_process_of_its_own() {
     });
     let run = runs.body["dag_runs"][0]["dag_run_id"].as_str().unwrap().to_owned();
     assert_eq!(runs.body["dag_runs"][0]["run_type"], "asset_triggered");
-    assert_eq!(xcom(&client, "reads_mail", &run, "read"), json!(["mail-1"]));
+    assert_eq!(client.xcom("reads_mail", &run, "read"), json!(["mail-1"]));
     let events = client.get("/api/v2/assets/events").body;
     assert_eq!(
         events["asset_events"][0]["extra"],

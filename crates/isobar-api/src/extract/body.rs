@@ -435,6 +435,18 @@ impl Fields {
         self.is_sound() && self.map.keys().all(|name| self.known.contains(&name.as_str()))
     }
 
+    /// Ends reading a body whose unknown fields Airflow overlooks.
+    ///
+    /// # Errors
+    /// 422 with all problems.
+    pub(crate) fn done_with_known(&mut self) -> Result<(), ApiError> {
+        if self.problems.is_empty() {
+            Ok(())
+        } else {
+            Err(ApiError::unprocessable(std::mem::take(&mut self.problems)))
+        }
+    }
+
     /// Ends reading.
     ///
     /// # Errors

@@ -54,6 +54,17 @@ fn asset(ask: &Ask, row: &AssetRow) -> Value {
         .iter()
         .map(|dag_id| json!({"dag_id": dag(dag_id), "created_at": made, "updated_at": changed}))
         .collect();
+    let watchers: Vec<Value> = row
+        .watchers
+        .iter()
+        .map(|watcher| {
+            json!({
+                "name": watcher.name,
+                "trigger_id": watcher.trigger_id,
+                "created_date": render_time(watcher.created_at),
+            })
+        })
+        .collect();
     json!({
         "id": row.id,
         "name": row.name,
@@ -66,7 +77,7 @@ fn asset(ask: &Ask, row: &AssetRow) -> Value {
         "producing_tasks": tasks(&row.producing),
         "consuming_tasks": tasks(&row.consuming),
         "aliases": row.aliases.iter().map(alias).collect::<Vec<_>>(),
-        "watchers": [],
+        "watchers": watchers,
         "last_asset_event": {
             "id": row.last_event.map(|(id, _)| id),
             "timestamp": row.last_event.map(|(_, at)| render_time(at)),

@@ -181,7 +181,7 @@ fn read_response(body: &Bytes) -> Result<Response, ApiError> {
     fields.require("chosen_options");
     let options = fields.texts("chosen_options").unwrap_or_default();
     let params = fields.object("params_input").unwrap_or_default();
-    fields.done()?;
+    fields.done_with_known()?;
     if options.is_empty() {
         return Err(ApiError::unprocessable(vec![json!({
             "type": "too_short",

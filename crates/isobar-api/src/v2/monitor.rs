@@ -5,7 +5,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use isobar_model::render_time;
 use isobar_store::lists::health;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::AppState;
@@ -18,9 +18,6 @@ pub(super) fn routes() -> Router<AppState> {
         .route("/monitor/health", get(get_health))
         .route("/version", get(get_version))
 }
-
-/// How long a triggerer counts as alive after it said so.
-const TRIGGERER_ALIVE: SignedDuration = SignedDuration::from_secs(30);
 
 /// A scheduler is healthy while somebody holds its lease. Triggerers run while something waits for a trigger: without one
 /// there is nothing to be ill. The Dag processor has no heartbeat of its own: it is healthy where files were read since its
@@ -36,7 +33,7 @@ async fn get_health(State(state): State<AppState>) -> Json<Value> {
         "metadatabase": {"status": status(found.is_ok())},
         "scheduler": {"status": status(scheduler), "latest_scheduler_heartbeat": heartbeat},
         "triggerer": {
-            "status": triggerer.map(|at| status(at + TRIGGERER_ALIVE >= Timestamp::now())),
+            "status": triggerer.map(|at| status(at >= Timestamp::now() - state.triggerer_alive)),
             "latest_triggerer_heartbeat": triggerer.map(render_time),
         },
         "dag_processor": {"status": status(scheduler), "latest_dag_processor_heartbeat": heartbeat},

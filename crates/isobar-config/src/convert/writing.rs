@@ -44,7 +44,16 @@ pub(super) struct User {
 }
 
 /// The order of the sections.
-const ORDER: [&str; 7] = ["core", "server", "scheduler", "parsing", "tasks", "logging", "auth"];
+const ORDER: [&str; 8] = [
+    "core",
+    "server",
+    "scheduler",
+    "triggerer",
+    "parsing",
+    "tasks",
+    "logging",
+    "auth",
+];
 
 impl Draft {
     pub(super) fn set(&mut self, section: &str, key: &str, value: String) {

@@ -130,6 +130,7 @@ impl Life {
             hostname: self.spec.hostname.clone(),
             holder: self.spec.holder.clone(),
             capacity: self.spec.capacity,
+            at_once: self.spec.at_once,
             running,
         };
         self.triggers.beat(&self.caller, beat).await

@@ -2,7 +2,8 @@
 //! and asked what became of it.
 //!
 //! Nothing is spent while the team waits for nothing: the fork is made when there is a first trigger, and ends a while after
-//! the last. Nobody polls: the fork's question is kept until there is something to start or to stop.
+//! the last. Nobody polls: the fork's question is kept until there is something to start or to stop. With each sign of life it
+//! has to ask once more: what blocks Python's event loop would show in nothing else.
 
 mod life;
 mod logs;
@@ -36,6 +37,8 @@ pub struct TriggererSpec {
     pub holder: String,
     /// Triggers at once (`[triggerer] capacity`).
     pub capacity: u32,
+    /// Triggers taken before others of the team have had a chance (`[triggerer] max_trigger_to_select_per_loop`).
+    pub at_once: u32,
     /// `[logging] base_log_folder`; no child may be able to write it.
     pub base_log_folder: PathBuf,
     /// What its logs hide.
@@ -55,10 +58,27 @@ pub struct TriggererTimers {
     pub idle: Duration,
     /// From SIGTERM to SIGKILL.
     pub end: Duration,
+    /// How long Python may be silent before the triggerer counts as stuck; none where it never does.
+    pub stuck: Option<Duration>,
+    /// How soon after its start a watcher that has ended is started again.
+    pub watcher: Duration,
     /// Pause before a fork that died is replaced, growing to the second.
     pub restart: (Duration, Duration),
     /// Pauses before a call that failed with 500 or above is tried again.
     pub retries: Arc<[Duration]>,
+}
+
+impl TriggererTimers {
+    /// Those of a triggerer that counts as dead after `silence`, and does not say that it lives where its Python says
+    /// nothing for `stuck`.
+    #[must_use]
+    pub fn with_silence(silence: Duration, stuck: Duration) -> Self {
+        Self {
+            beat: silence.mul_f64(0.27).max(Duration::from_millis(250)),
+            stuck: (!stuck.is_zero()).then_some(stuck),
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for TriggererTimers {
@@ -68,6 +88,8 @@ impl Default for TriggererTimers {
             sweep: Duration::from_secs(60),
             idle: Duration::from_secs(60),
             end: Duration::from_secs(10),
+            stuck: Some(Duration::from_secs(30)),
+            watcher: Duration::from_secs(1),
             restart: (Duration::from_millis(200), Duration::from_secs(30)),
             retries: [200, 1_000, 4_000].map(Duration::from_millis).into(),
         }

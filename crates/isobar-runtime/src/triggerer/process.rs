@@ -64,11 +64,19 @@ struct Process<'a> {
     stopping: BTreeSet<i64>,
     /// The question that waits for orders.
     question: Option<i64>,
+    /// When it said anything last.
+    heard: Instant,
+    /// Whether it was said that it is stuck.
+    stuck: bool,
     /// Whether a beat is on its way.
     beating: bool,
     /// Whether to beat once more when it is back.
     beat_again: bool,
     idle_since: Option<Instant>,
+    /// Watchers that run, and since when: one that ends is started again.
+    watchers: BTreeMap<i64, Instant>,
+    /// When to ask for a watcher that has ended.
+    again_at: Option<Instant>,
     done: mpsc::UnboundedSender<Done>,
 }
 
@@ -116,9 +124,13 @@ pub(super) async fn run(life: &Life, zygote: &Zygote, triggerer: i64, assigned: 
         stop: Vec::new(),
         stopping: BTreeSet::new(),
         question: None,
+        heard: Instant::now(),
+        stuck: false,
         beating: false,
         beat_again: false,
         idle_since: None,
+        watchers: BTreeMap::new(),
+        again_at: None,
         done,
     };
     process.take_orders(assigned);
@@ -161,11 +173,20 @@ impl Process<'_> {
                     self.beat();
                     Ok(())
                 }
+                () = sleep_until(self.again_at.unwrap_or(next_beat)), if self.again_at.is_some() => {
+                    self.again_at = None;
+                    self.beat();
+                    Ok(())
+                }
                 () = sleep_until(next_beat) => {
                     next_beat = Instant::now() + self.life.spec.timers.beat;
                     self.logs.tidy();
-                    self.beat();
-                    Ok(())
+                    if self.is_stuck() {
+                        Ok(())
+                    } else {
+                        self.beat();
+                        self.ping().await
+                    }
                 }
             };
             if let Err(error) = outcome {
@@ -179,6 +200,8 @@ impl Process<'_> {
         let Request {
             id, body, lost_numbers, ..
         } = request;
+        self.heard = Instant::now();
+        self.stuck = false;
         if body.get("type").and_then(Value::as_str) == Some(news::KIND) {
             let report = Report::read(&body);
             if report.is_question() {
@@ -246,8 +269,14 @@ impl Process<'_> {
                 let was_full = self.running.len() >= self.life.spec.capacity as usize;
                 for trigger in report.finished {
                     self.running.remove(&trigger);
-                    self.stopping.remove(&trigger);
                     self.logs.end(trigger);
+                    let watched_since = self.watchers.remove(&trigger);
+                    if !self.stopping.remove(&trigger)
+                        && let Some(since) = watched_since
+                    {
+                        let again = since + self.life.spec.timers.watcher;
+                        self.again_at = Some(self.again_at.map_or(again, |soonest| soonest.min(again)));
+                    }
                 }
                 // What never began is never said to be over.
                 for news in &report.news {
@@ -279,8 +308,35 @@ impl Process<'_> {
         Ok(None)
     }
 
+    /// Whether Python has said nothing for too long, although it was asked to. Then it is not said to live, and others of its
+    /// team take over.
+    fn is_stuck(&mut self) -> bool {
+        let silent = self.heard.elapsed();
+        // A question that waits for orders is no silence.
+        let stuck = self.question.is_none() && self.life.spec.timers.stuck.is_some_and(|limit| silent > limit);
+        if stuck && !self.stuck {
+            tracing::error!(team = %self.life.spec.team_name, triggerer = self.triggerer, ?silent,
+                "a trigger blocks the event loop of the team's triggerer; other triggerers may take over");
+        }
+        self.stuck = stuck;
+        stuck
+    }
+
+    /// Answers the question that waits, with what there is to do. The fork asks once more at once, unless something blocks its
+    /// event loop.
+    async fn ping(&mut self) -> Result<(), ChannelError> {
+        let Some(id) = self.question.take() else { return Ok(()) };
+        let answer = news::answer(&self.start, &self.stop, &[]);
+        self.start.clear();
+        self.stop.clear();
+        self.channel.answer(id, &Reply::Body(Some(answer))).await
+    }
+
     /// Says that it lives, and asks what to run.
     fn beat(&mut self) {
+        if self.stuck {
+            return;
+        }
         if self.beating {
             self.beat_again = true;
             return;
@@ -291,6 +347,7 @@ impl Process<'_> {
             hostname: self.life.spec.hostname.clone(),
             holder: self.life.spec.holder.clone(),
             capacity: self.life.spec.capacity,
+            at_once: self.life.spec.at_once,
             running: self.running.clone(),
         };
         let (triggers, caller, done) = (
@@ -310,15 +367,20 @@ impl Process<'_> {
                 self.stop.push(*trigger);
             }
         }
+        let more = assigned.more;
         for trigger in assigned.start {
             if self.running.insert(trigger.id) {
-                if let Some(path) = trigger.log_path {
-                    self.logs.begin(trigger.id, path);
+                match trigger.log_path {
+                    Some(path) => self.logs.begin(trigger.id, path),
+                    None => drop(self.watchers.insert(trigger.id, Instant::now())),
                 }
                 self.start.push(trigger.message);
             }
         }
         self.note_idle();
+        if more {
+            self.beat();
+        }
     }
 
     fn note_idle(&mut self) {
@@ -334,11 +396,7 @@ impl Process<'_> {
         if self.start.is_empty() && self.stop.is_empty() {
             return Ok(());
         }
-        let Some(id) = self.question.take() else { return Ok(()) };
-        let answer = news::answer(&self.start, &self.stop, &[]);
-        self.start.clear();
-        self.stop.clear();
-        self.channel.answer(id, &Reply::Body(Some(answer))).await
+        self.ping().await
     }
 }
 

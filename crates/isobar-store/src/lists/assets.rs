@@ -68,8 +68,21 @@ pub struct AssetRow {
     pub consuming: Vec<(DagId, String)>,
     /// The aliases that stood for it.
     pub aliases: Vec<AliasRow>,
+    /// Who watches it for Dags that are neither paused nor stale.
+    pub watchers: Vec<WatcherRow>,
     /// Id and time of its last event.
     pub last_event: Option<(i64, Timestamp)>,
+}
+
+/// A watcher.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatcherRow {
+    /// Its name in the Dag file.
+    pub name: String,
+    /// Its trigger, which others may share.
+    pub trigger_id: i64,
+    /// When the trigger was made.
+    pub created_at: Timestamp,
 }
 
 /// An alias.
@@ -124,6 +137,7 @@ fn read(row: &Row) -> Result<AssetRow, StoreError> {
         producing: Vec::new(),
         consuming: Vec::new(),
         aliases: Vec::new(),
+        watchers: Vec::new(),
         last_event: last,
     })
 }
@@ -228,6 +242,29 @@ async fn complete(tx: &mut Tx, rows: &mut [AssetRow]) -> Result<(), StoreError> 
     for found in &aliases {
         if let Some(at) = places.get(&found.int("asset_id")?) {
             rows[*at].aliases.push(AliasRow::read(found)?);
+        }
+    }
+    let (list, values) = values_list(1, rows.iter().map(|row| vals![row.team, row.id]).collect());
+    // Dags that watch alike share a trigger, which shows once.
+    let watchers = tx
+        .rows(
+            &format!(
+                "SELECT w.asset_id, min(w.name) AS name, w.trigger_id, t.created_at FROM asset_watcher w \
+                 JOIN dag d ON d.team_no = w.team_no AND d.dag_id = w.dag_id \
+                 JOIN async_trigger t ON t.team_no = w.team_no AND t.id = w.trigger_id \
+                 WHERE (w.team_no, w.asset_id) IN (VALUES {list}) AND d.is_paused = FALSE AND d.is_stale = FALSE \
+                 GROUP BY w.asset_id, w.trigger_id, t.created_at ORDER BY w.trigger_id"
+            ),
+            values,
+        )
+        .await?;
+    for found in &watchers {
+        if let Some(at) = places.get(&found.int("asset_id")?) {
+            rows[*at].watchers.push(WatcherRow {
+                name: found.text("name")?,
+                trigger_id: found.int("trigger_id")?,
+                created_at: found.time("created_at")?,
+            });
         }
     }
     Ok(())

@@ -211,6 +211,14 @@ pub async fn commit_plans(
                 tx.keep_mark().await?;
                 callbacks.entry(plan.team).or_default().extend(&plan.callbacks);
                 deferred.extend(plan.defer.iter().map(|(_, start)| (plan, start)));
+                if plan
+                    .decided
+                    .iter()
+                    .any(|change| change.from == Some(TaskState::Deferred))
+                {
+                    // Their triggers are to be killed.
+                    tx.wake(Wake::Triggers(plan.team));
+                }
                 outcomes[at] = PlanOutcome::Committed { rev, queued };
             }
             Ok(None) => tx.back_to_mark().await?,

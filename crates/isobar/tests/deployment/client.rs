@@ -131,6 +131,24 @@ impl Client {
         self.wait_for(&path, seconds, ended).body
     }
 
+    /// Waits until a task of a run is in a state and answers its instance.
+    pub fn wait_for_task(&self, dag: &str, run: &str, task: &str, state: &str) -> Value {
+        let path = format!("/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}");
+        self.wait_for(&path, 90, |answer| answer.body["state"] == state).body
+    }
+
+    /// What a task returned.
+    pub fn xcom(&self, dag: &str, run: &str, task: &str) -> Value {
+        let path = format!("/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/return_value");
+        self.get(&path).body["value"].clone()
+    }
+
+    /// The log of a task's first try.
+    pub fn task_log(&self, dag: &str, run: &str, task: &str) -> String {
+        let path = format!("/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/1?full_content=true");
+        self.get(&path).body["content"].to_string()
+    }
+
     /// All task instances of a run.
     pub fn tasks(&self, dag: &str, run: &str) -> Vec<Value> {
         let mut found = Vec::new();

@@ -11,6 +11,8 @@
 )]
 
 pub mod client;
+mod notes;
+mod triggers;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -23,7 +25,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 pub use client::{Answer, Client};
+pub use notes::{notes, wait_for_notes};
 use tempfile::TempDir;
+pub use triggers::{with_evidence, with_triggers};
 
 /// Which database a deployment keeps its metadata in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -242,6 +246,28 @@ impl Deployment {
         if component != "scheduler" {
             self.wait_for_health(component);
         }
+    }
+
+    /// Starts one more server of a kind that runs, with a state folder of its own, as it would have on another host. It goes
+    /// by `name` from now on; `environment` is for it alone.
+    pub fn start_another(&mut self, component: &str, name: &'static str, environment: &[(&str, &str)]) {
+        let home = self.folder.path().join(format!("home-{name}"));
+        fs::create_dir_all(home.join("keys")).expect("a state folder");
+        let key = self.folder.path().join("home/keys/secret.key");
+        fs::copy(key, home.join("keys/secret.key")).expect("the organisation's secret");
+        let log = fs::File::create(self.log(name)).expect("a log file");
+        let errors = log.try_clone().expect("a log file");
+        let child = self
+            .command(&[component])
+            .env("ISOBAR_HOME", home)
+            .env("ISOBAR__LOGGING__FOLDER", self.folder.path().join("home/logs"))
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            .spawn()
+            .expect("the binary starts");
+        self.processes.insert(name, child);
     }
 
     fn log(&self, component: &str) -> PathBuf {
