@@ -31,8 +31,9 @@ from waiting_facts import Server, wait
 
 HERE = pathlib.Path(__file__).resolve().parent
 # Seconds that a task which waits is left alone in Airflow, before its trigger fires or a person answers.
-SETTLE = 4
+SETTLE = 10
 ROLES = {"admin": "admin", "vera": "viewer", "una": "user", "otto": "op"}
+ALONE = {"the run takes too long"}
 DAGS = {
     *("wait_ends", "wait_defer", "wait_odd", "wait_sensors", "wait_starts", "wait_pools", "wait_people", "wait_too_long"),
     *("wait_paused", "ask_people", "ask_in_time", "ask_again", "ask_killed"),
@@ -84,6 +85,9 @@ def run_cases(server: Server, only: str | None, at_once: int) -> dict:
     (server.work.parent / "dags/waiting_watchers.py").touch()
     chosen = {name: case for name, case in CASES.items() if only is None or re.search(only, name)}
     found = {}
+    # Alone, as its time is measured.
+    for name in ALONE & chosen.keys():
+        found[name] = chosen.pop(name)(server)
     with concurrent.futures.ThreadPoolExecutor(at_once) as threads:
         started = {threads.submit(case, server): name for name, case in chosen.items()}
         for done in concurrent.futures.as_completed(started):

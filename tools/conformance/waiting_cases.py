@@ -7,19 +7,20 @@ import time
 from waiting_facts import Server, ask, base, instances, outcome, start, wait, wait_for, wait_for_end
 
 
-def whole(dag: str, *files: str, prefix: str = "", seconds: float = 240):
+def whole(dag: str, *files: str, callbacks: dict[str, int] | None = None):
     """A run to its end, with files that its triggers wait for there from the beginning."""
 
     def case(server: Server) -> dict:
         rest = server.rest()
         server.touch(*files)
         start(rest, dag, "whole")
-        wait_for_end(rest, dag, "whole", seconds)
+        wait_for_end(rest, dag, "whole")
         found = outcome(rest, dag, "whole")
         noted = {name.split("[")[0] for name in found["tasks"]}
         # Callbacks that no task ran come a moment after the end.
-        time.sleep(6)
-        found["callbacks"] = {name: server.notes(name).get("callbacks", []) for name in sorted(noted)}
+        for name, count in (callbacks or {}).items():
+            server.wait_for_note(f"{name}.callbacks", count)
+        found["callbacks"] = {name: sorted(server.notes(name).get("callbacks", [])) for name in sorted(noted)}
         found["pokes"] = {name: pokes for name in sorted(noted) if (pokes := server.notes(name).get("pokes"))}
         return found
 
@@ -224,7 +225,7 @@ def people(server: Server) -> dict:
         {"order_by": "nonsense"},
         {"task_id": "approve"},
         {"task_id_pattern": "reject%", "order_by": "task_instance_operator"},
-        {"task_id_prefix_pattern": "entry", "order_by": "created_at"},
+        {"task_id_prefix_pattern": "entry_w", "order_by": "created_at"},
         {"dag_id_pattern": "people"},
         {"dag_id_prefix_pattern": "nothing"},
         {"map_index": 1},
@@ -354,11 +355,11 @@ ENDS = [f"end_{end}" for end in ("success", "bare", "failed", "skipped", "failed
 DEFERS = ["plain", "boom", "nothing", "fails_after", "no_method", "twice", "twice_2", "outlet"]
 
 CASES = {
-    "ends": whole("wait_ends", *ENDS),
+    "ends": whole("wait_ends", *ENDS, callbacks={"end_failed": 2, "end_failed_retry": 4}),
     "deferral": whole("wait_defer", *(f"defer_{name}" for name in DEFERS)),
     "odd values": whole("wait_odd", "odd_go"),
     "sensors": whole("wait_sensors", "there"),
-    "start from trigger": whole("wait_starts", "start_go", "wait_starts_go"),
+    "start from trigger": whole("wait_starts", "start_go", "wait_starts_go", callbacks={"start_failed": 2}),
     "pools": pools,
     "a person marks it failed": person("p_failed", marks_task("failed")),
     "a person marks it success": person("p_success", marks_task("success")),

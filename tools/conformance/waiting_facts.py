@@ -16,7 +16,7 @@ ENDED = ("success", "failed")
 PATIENCE = 4
 ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
 # Triggers have numbers of the server's own.
-NUMBER = re.compile(r"\(ID \d+\)")
+NUMBER = re.compile(r"\(ID \d+\)|run duration of [\d.]+ seconds")
 
 
 class Server:
@@ -134,15 +134,16 @@ def log(rest: Rest, path: str, index: int) -> list[str]:
         if level not in ("warning", "error", "critical"):
             continue
         lines = line["event"].strip().splitlines() or [""]
-        if "determine_kwargs" in lines[0]:
-            continue  # Airflow's own way to call callbacks
+        # Airflow's own way to call callbacks; a reason that Isobar adds; what may come after the log was read.
+        if any(words in lines[0] for words in ("determine_kwargs", "payload that cannot be serialized", "cancelled due to timeout")):
+            continue
         # Of a traceback that which went wrong.
         text = f"{level}: {lines[0]}" + (f" … {lines[-1]}" if len(lines) > 1 else "")
         for error in line.get("error_detail") or line.get("exception") or ():
             if isinstance(error, dict):
                 text += f" | {error.get('exc_type')}: {error.get('exc_value')}"
-        found.append(NUMBER.sub("(ID)", ADDRESS.sub("<address>", plain(text))))
-    return found
+        found.append(NUMBER.sub("<number>", ADDRESS.sub("<address>", plain(text))))
+    return sorted(found)
 
 
 def xcoms(rest: Rest, dag: str, run: str) -> dict:
@@ -167,10 +168,11 @@ def ask(server: Server, user: str, method: str, path: str, body=None, query: dic
 def unlike(value, name: str = ""):
     """An answer in which what differs by nature is only there or not."""
     if isinstance(value, dict):
-        return {key: unlike(item, key) for key, item in value.items()}
+        # A task that was cleared shows how long it took before, in Airflow.
+        return {key: unlike(item, key) for key, item in value.items() if key != "duration"}
     if isinstance(value, list):
         return [unlike(item, name) for item in value]
     # Numbers and names that each server gives itself.
-    if name in {"id", "hostname", "unixname", "pid", "duration", "dag_version", "fileloc", "bundle_name", "version_number"}:
+    if name in {"id", "hostname", "unixname", "pid", "dag_version", "fileloc", "bundle_name", "version_number"}:
         return value if value is None or (name == "id" and isinstance(value, str) and "-" not in value) else f"<{name}>"
     return plain(value)

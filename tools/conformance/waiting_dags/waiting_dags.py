@@ -1,6 +1,7 @@
 """Tasks that wait in every way, and what becomes of them."""
 
 import datetime as dt
+import zoneinfo
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -8,10 +9,9 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
 from airflow.providers.standard.sensors.filesystem import FileSensor
 from airflow.providers.standard.sensors.python import PythonSensor
-from airflow.providers.standard.sensors.time_delta import TimeDeltaSensor
 from airflow.sdk import DAG, Asset, PokeReturnValue, task
 from waiting_operators import CALLBACKS, Defers, Starts, Twice, Waits
-from waiting_triggers import WORK, Missing, WithArguments, note
+from waiting_triggers import SETTLE, WORK, Missing, WithArguments, note
 
 SECOND = dt.timedelta(seconds=1)
 RETRY = {"retries": 1, "retry_delay": SECOND}
@@ -21,16 +21,15 @@ with DAG("wait_ends", schedule=None) as dag:
     for end in ("success", "bare", "failed", "skipped"):
         Waits(task_id=f"end_{end}", mode=end, **CALLBACKS) >> EmptyOperator(task_id=f"below_{end}")
     Waits(task_id="end_failed_retry", mode="failed", **RETRY, **CALLBACKS)
-    TimeDeltaSensor(task_id="end_delta", delta=5 * SECOND, deferrable=True, end_from_trigger=True, **CALLBACKS)
     DateTimeSensorAsync(task_id="end_date", target_time="2020-01-01T00:00:00+00:00", end_from_trigger=True)
     Waits(task_id="end_many", mode="many")
 
     @task(trigger_rule="all_done")
     def pulls(ti=None):
-        keys = {"end_success": ["return_value", "more"], "end_failed": ["why"], "end_skipped": ["why"], "end_delta": ["return_value"]}
+        keys = {"end_success": ["return_value", "more"], "end_failed": ["why"], "end_skipped": ["why"]}
         return {f"{name} {key}": repr(ti.xcom_pull(task_ids=name, key=key)) for name, some in keys.items() for key in some}
 
-    [dag.get_task(name) for name in ("end_success", "end_failed", "end_skipped", "end_delta")] >> pulls()
+    [dag.get_task(name) for name in ("end_success", "end_failed", "end_skipped")] >> pulls()
 
 with DAG("wait_defer", schedule=None):
     Waits(task_id="defer_plain", payload={"n": 1}, **CALLBACKS)
@@ -55,7 +54,7 @@ class Point:
 ARGUMENTS = {
     "fine": {
         "datetime": MOMENT,
-        "zoned": MOMENT.astimezone(dt.timezone(dt.timedelta(hours=2))),
+        "zoned": MOMENT.astimezone(zoneinfo.ZoneInfo("Europe/Berlin")),
         "delta": dt.timedelta(days=1, microseconds=5),
         "set": {1},
         "frozenset": frozenset({"a"}),
@@ -67,6 +66,7 @@ ARGUMENTS = {
         "big": 2**40,
         "asset": Asset("wait_argument"),
     },
+    "offset": {"own": MOMENT.astimezone(dt.timezone(dt.timedelta(hours=2)))},
     "date": {"own": dt.date(2026, 1, 2)},
     "int_keys": {"own": {1: "one"}},
     "bytes": {"own": b"abc"},
@@ -112,7 +112,7 @@ def broken():
     raise RuntimeError("broken")
 
 
-POKE = {"mode": "reschedule", "poke_interval": 3}
+POKE = {"mode": "reschedule", "poke_interval": 3 + SETTLE}
 with DAG("wait_sensors", schedule=None):
     PythonSensor(task_id="sensor_third", python_callable=third_time, timeout=60, **POKE, **CALLBACKS)
     PythonSensor(task_id="sensor_retry", python_callable=breaks_once, timeout=60, **POKE, **RETRY, **CALLBACKS)
@@ -144,7 +144,7 @@ with DAG("wait_pools", schedule=None):
 with DAG("wait_people", schedule=None, max_active_runs=20):
     Waits(task_id="waits", name="{{ run_id }}", payload="go", **RETRY) >> EmptyOperator(task_id="below", trigger_rule="all_done")
 
-with DAG("wait_too_long", schedule=None, dagrun_timeout=20 * SECOND):
+with DAG("wait_too_long", schedule=None, dagrun_timeout=12 * SECOND):
     Waits(task_id="too_long")
 
 with DAG("wait_paused", schedule=None):

@@ -37,6 +37,8 @@ class Waits(BaseOperator):
 
     def resume(self, context, event, **kwargs):
         shown = {key: f"{type(value).__name__}: {value!r}" for key, value in sorted(kwargs.items())}
+        # PostgreSQL may order keys anew.
+        event = dict(sorted(event.items())) if isinstance(event, dict) else event
         return {"event": f"{type(event).__name__}: {event!r}", "kwargs": shown, "try": context["ti"].try_number}
 
     def fail(self, context, event):

@@ -14,8 +14,8 @@ def read(triggering_asset_events=None):
 
 
 inbox = watched("watch_inbox", ("folder", Watcher("mail")))
-# The same trigger, for another asset and under another name.
-copy = watched("watch_copy", ("copied", Watcher("mail")))
+# The same trigger, for another asset.
+copy = watched("watch_copy", ("folder", Watcher("mail")))
 two = watched("watch_two", ("one", Watcher("first")), ("other", Watcher("second")))
 once = watched("watch_once", ("once", Watcher("single", "once")))
 fails = watched("watch_fails", ("fails", Watcher("broken", "fails")))

@@ -394,6 +394,20 @@ impl Fields {
         }
     }
 
+    /// Reports a list that is null, where Airflow takes none for nothing.
+    pub(crate) fn no_null_list(&mut self, name: &'static str) {
+        if self.map.get(name).is_some_and(Value::is_null) {
+            self.problem(name, Problem::not_list(), &Value::Null);
+        }
+    }
+
+    /// Reports an object that is null, where Airflow takes none for nothing.
+    pub(crate) fn no_null_object(&mut self, name: &'static str) {
+        if self.map.get(name).is_some_and(Value::is_null) {
+            self.problem(name, Problem::not_dict(), &Value::Null);
+        }
+    }
+
     /// Whatever is there, null included.
     pub(crate) fn any(&mut self, name: &'static str) -> Option<Value> {
         self.known.push(name);

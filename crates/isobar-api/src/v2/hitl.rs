@@ -179,6 +179,8 @@ struct Response {
 fn read_response(body: &Bytes) -> Result<Response, ApiError> {
     let mut fields = Fields::of_body(body)?;
     fields.require("chosen_options");
+    fields.no_null_list("chosen_options");
+    fields.no_null_object("params_input");
     let options = fields.texts("chosen_options").unwrap_or_default();
     let params = fields.object("params_input").unwrap_or_default();
     fields.done_with_known()?;
