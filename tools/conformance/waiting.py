@@ -62,6 +62,14 @@ def prepare(folder: pathlib.Path) -> pathlib.Path:
     return work
 
 
+def outcome_of(name: str, case, *arguments) -> dict:
+    try:
+        return case(*arguments)
+    except Exception:
+        print(f"{name}: {traceback.format_exc()}", flush=True)
+        return {"broken": traceback.format_exc().splitlines()[-1]}
+
+
 def run_cases(server: Server, only: str | None, at_once: int) -> dict:
     rest = server.rest()
 
@@ -87,15 +95,11 @@ def run_cases(server: Server, only: str | None, at_once: int) -> dict:
     found = {}
     # Alone, as its time is measured.
     for name in ALONE & chosen.keys():
-        found[name] = chosen.pop(name)(server)
+        found[name] = outcome_of(name, chosen.pop(name), server)
     with concurrent.futures.ThreadPoolExecutor(at_once) as threads:
         started = {threads.submit(case, server): name for name, case in chosen.items()}
         for done in concurrent.futures.as_completed(started):
-            try:
-                found[started[done]] = done.result()
-            except Exception:
-                found[started[done]] = {"broken": traceback.format_exc().splitlines()[-1]}
-                print(f"{started[done]}: {found[started[done]]['broken']}", flush=True)
+            found[started[done]] = outcome_of(started[done], done.result)
     # As it would come back from a file.
     return json.loads(json.dumps(found))
 

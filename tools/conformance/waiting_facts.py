@@ -13,7 +13,7 @@ from rest import Refused, Rest, quote
 
 ENDED = ("success", "failed")
 # Times what a case takes on a machine with nothing else to do.
-PATIENCE = 4
+PATIENCE = 3
 ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
 # Triggers have numbers of the server's own.
 NUMBER = re.compile(r"\(ID \d+\)|run duration of [\d.]+ seconds")

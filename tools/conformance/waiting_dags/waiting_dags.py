@@ -144,7 +144,7 @@ with DAG("wait_pools", schedule=None):
 with DAG("wait_people", schedule=None, max_active_runs=20):
     Waits(task_id="waits", name="{{ run_id }}", payload="go", **RETRY) >> EmptyOperator(task_id="below", trigger_rule="all_done")
 
-with DAG("wait_too_long", schedule=None, dagrun_timeout=12 * SECOND):
+with DAG("wait_too_long", schedule=None, dagrun_timeout=(12 + 4 * SETTLE) * SECOND):
     Waits(task_id="too_long")
 
 with DAG("wait_paused", schedule=None):
