@@ -140,6 +140,7 @@ mod tests {
             max_map_length: 1,
             dags_are_paused_at_creation: true,
             rerun_with_latest_version: None,
+            triggerer_alive: SignedDuration::from_secs(30),
             teams: Vec::new(),
             master_key: MasterKey::from_text(&"k".repeat(32)).unwrap(),
         };
