@@ -75,7 +75,7 @@ pub(crate) fn limits(dag: &ScheduledDag) -> DagLimits {
             dag_id: dag.dag_id.clone(),
         },
         max_active_tasks: u32::try_from(dag.max_active_tasks).unwrap_or(u32::MAX),
-        paused: dag.is_paused,
+        paused: dag.holds_back(),
     }
 }
 

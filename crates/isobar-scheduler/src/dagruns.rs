@@ -338,7 +338,7 @@ impl Pass<'_> {
         live.row.state = RunState::Running;
         live.row.start_date = Some(now);
         let active = live.active();
-        let paused = self.memory.dags.get(key).is_some_and(|dag| dag.row.is_paused);
+        let paused = self.memory.dags.get(key).is_some_and(|dag| dag.row.holds_back());
         let plan = self.plan(&run);
         plan.run = Some(RunUpdate {
             state: RunState::Running,

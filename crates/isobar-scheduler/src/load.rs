@@ -1,6 +1,6 @@
 //! Filling the memory from rows: everything at the start of a lease, single Dags and runs when events say so.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use isobar_engine::admission::{DagKey, Event as AdmissionEvent};
@@ -151,7 +151,7 @@ impl Pass<'_> {
             }
             return self.start_plan(key).await;
         };
-        let was_paused = live.row.is_paused;
+        let was_paused = live.row.holds_back();
         let print = |version: &Option<Arc<Version>>| version.as_ref().map(|version| version.schedule_print.clone());
         let reschedule = print(&live.version) != print(&version);
         let new_version = live.version.as_ref().map(|version| version.id) != version.as_ref().map(|version| version.id);
@@ -160,7 +160,7 @@ impl Pass<'_> {
         if reschedule {
             live.mapped = Mapped::default();
         }
-        let paused = live.row.is_paused;
+        let paused = live.row.holds_back();
         let runs: Vec<RunRef> = live.runs.iter().cloned().collect();
         if paused != was_paused {
             for run in &runs {
@@ -248,7 +248,7 @@ impl Pass<'_> {
             .created_version_id
             .filter(|_| row.bundle_version.is_some())
             .or(dag.row.current_version_id);
-        let paused = dag.row.is_paused;
+        let paused = dag.row.holds_back();
         let Some(version) = self.version(run.team, wanted).await? else {
             tracing::warn!(team = %run.team, dag = %run.key.dag_id, run = %run.key.run_id, "a run waits: its Dag version cannot be read");
             return Ok(());
@@ -333,11 +333,12 @@ impl Pass<'_> {
             choices: contents.choices.iter().map(choice).collect(),
             past,
             failed,
-            // As in Airflow, only where the instances are of another version of the Dag.
+            // As in Airflow, only where the instances are of another version of the Dag; and where people deleted some.
             verify: !contents
                 .instances
                 .iter()
-                .any(|ti| ti.dag_version_id == Some(live.version.id)),
+                .any(|ti| ti.dag_version_id == Some(live.version.id))
+                || lacks_a_task(&live.version, &contents.instances),
         };
         let mut commands = Vec::new();
         live.planner = Some(Planner::load(
@@ -456,6 +457,13 @@ impl Pass<'_> {
         self.step_run(run, Event::PastChanged(past));
         Ok(())
     }
+}
+
+/// Whether a task of the Dag has no instance at all, which happens where people deleted it.
+fn lacks_a_task(version: &Version, instances: &[TaskInstance]) -> bool {
+    let there: HashSet<&TaskId> = instances.iter().map(|ti| &ti.task_id).collect();
+    let mut tasks = version.graph.numbers().map(|task| &version.graph.task(task).task_id);
+    tasks.any(|task| !there.contains(task))
 }
 
 fn instance(ti: &TaskInstance, reschedules: &HashMap<Uuid, Timestamp>, results: &BTreeSet<(TaskId, i32)>) -> Instance {

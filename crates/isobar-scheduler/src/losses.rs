@@ -110,16 +110,29 @@ async fn tell(
     if !callback && !email {
         return Ok(());
     }
-    let scope = setting.org.team(ti.team);
-    let Some(dag) = loading::dag(tx, scope, &ti.dag_id).await? else {
-        return Ok(());
-    };
     if callback {
-        let request = requests::task_callback(ti, run, &dag, state, reason);
+        call_back(tx, setting, ti, run, state, reason).await?;
+    }
+    let scope = setting.org.team(ti.team);
+    if email && let Some(dag) = loading::dag(tx, scope, &ti.dag_id).await? {
+        let request = requests::email(ti, run, &dag, state, reason);
         callbacks::add(tx, scope, &dag.bundle, &dag.rel_path, &request, Timestamp::now()).await?;
     }
-    if email {
-        let request = requests::email(ti, run, &dag, state, reason);
+    Ok(())
+}
+
+/// Has the dag-processor run a task's callback.
+async fn call_back(
+    tx: &mut Tx,
+    setting: &Setting,
+    ti: &TaskInstance,
+    run: &Run,
+    state: TaskState,
+    reason: &str,
+) -> Result<(), StoreError> {
+    let scope = setting.org.team(ti.team);
+    if let Some(dag) = loading::dag(tx, scope, &ti.dag_id).await? {
+        let request = requests::task_callback(ti, run, &dag, state, reason);
         callbacks::add(tx, scope, &dag.bundle, &dag.rel_path, &request, Timestamp::now()).await?;
     }
     Ok(())
@@ -146,6 +159,13 @@ async fn fail_if_held(
     if ti.state == Some(TaskState::Restarting) {
         let mut tx = store.begin().await?;
         if let TaskWrite::Done(()) = restarted(&mut tx, &setting.org, identity, retries, Timestamp::now()).await? {
+            // As in Airflow the try that was broken off counts as one to be retried for its callback, and is no mail's business.
+            if let (Some(version), Some(run)) = (&version, &run)
+                && version.wants_callback(&ti.task_id, true)
+            {
+                let said = "the task was cleared while it ran";
+                call_back(&mut tx, setting, &ti, run, TaskState::UpForRetry, said).await?;
+            }
             tx.commit().await?;
         }
         return Ok(());

@@ -131,9 +131,12 @@ impl Pass<'_> {
 
     fn finish_run(&mut self, run: &RunRef, end: &RunEnd) {
         let now = self.now;
-        self.plan(run).run = Some(RunUpdate {
+        let plan = self.plan(run);
+        // A run may start and end in one pass, where nothing of it is left to run.
+        let started = plan.run.as_ref().and_then(|update| update.start_date);
+        plan.run = Some(RunUpdate {
             state: end.state,
-            start_date: None,
+            start_date: started,
             end_date: Some(now),
         });
         let Some(live) = self.memory.runs.get_mut(run) else {

@@ -64,6 +64,12 @@ const DAG_COLUMNS: &str = "team_no, dag_id, bundle, rel_path, is_paused, is_stal
      next_interval_end, next_create_after, next_partition_key, next_partition_date, current_version_id, current_version_number";
 
 impl ScheduledDag {
+    /// Whether nothing of its runs starts: it is paused, or no file holds it now.
+    #[must_use]
+    pub fn holds_back(&self) -> bool {
+        self.is_paused || self.is_stale
+    }
+
     fn from_row(row: &Row) -> Result<Self, StoreError> {
         Ok(Self {
             team: row.team("team_no")?,

@@ -29,7 +29,7 @@ pub fn startup_details(workload: &Workload, context: &Value, now: Timestamp) -> 
             "dag_version_id": workload.dag_version_id.to_string(),
             "map_index": identity.map_index,
             "hostname": null,
-            "context_carrier": {},
+            "context_carrier": null,
             "queue": workload.queue,
         },
         "dag_rel_path": workload.dag_rel_path,

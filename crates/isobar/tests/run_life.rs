@@ -311,3 +311,124 @@ fn marks_cascade() {
     let said = fs::read_to_string(evidence.join("said")).unwrap();
     assert_eq!(said.lines().collect::<Vec<_>>(), ["below", "end", "works", "closed"]);
 }
+
+const TROUBLED: &str = r#"
+def called_back(context):
+    say(f"{context['ti'].task_id} try {context['ti'].try_number} is called back")
+
+with DAG(dag_id="cleared", schedule=None, catchup=False) as cleared:
+    @task(on_retry_callback=called_back)
+    def works(ti=None):
+        say(f"works try {ti.try_number}")
+        if ti.try_number == 1:
+            wait_for("never")
+
+    works()
+
+with DAG(dag_id="deleted", schedule=None, catchup=False) as deleted:
+    @task
+    def first(ti=None):
+        say("first begins")
+        wait_for("first may end")
+
+    @task
+    def below():
+        say("below")
+
+    first() >> below()
+
+with DAG(dag_id="again", schedule=None, catchup=False) as again:
+    @task
+    def quick():
+        pass
+
+    quick()
+"#;
+
+const GOING: &str = r#"
+with DAG(dag_id="going", schedule=None, catchup=False) as going:
+    @task
+    def early():
+        say("early")
+        wait_for("early may end")
+
+    @task
+    def late():
+        say("late")
+
+    early() >> late()
+"#;
+
+/// Waits until the tasks have said a line so often.
+fn wait_until_said(evidence: &Path, line: &str, times: usize) {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let said = fs::read_to_string(evidence.join("said")).unwrap_or_default();
+        if said.lines().filter(|said| *said == line).count() >= times {
+            return;
+        }
+        assert!(Instant::now() < end, "`{line}` was not said {times} times:\n{said}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn what_happens_to_running_tasks_and_their_files_ends_as_in_airflow() {
+    let place = Deployment::on(Database::Sqlite)
+        .team("alpha", "")
+        .user("ann", "alpha = \"admin\"");
+    let evidence = place.evidence("alpha");
+    let going = with_evidence(&evidence, GOING);
+    let mut place = place
+        .dag("alpha", "troubled.py", &with_evidence(&evidence, TROUBLED))
+        .dag("alpha", "going.py", &going);
+    place.start("standalone");
+    let ann = place.client("ann");
+    for dag in ["cleared", "deleted", "again", "going"] {
+        ann.wait_for_dag(dag);
+    }
+
+    // A task that is cleared while it runs counts as retried, for its callback, too.
+    let run = ann.trigger("cleared");
+    wait_until_said(&evidence, "works try 1", 1);
+    wait_for_task(&ann, "cleared", &run, "works", "running");
+    let body = json!({"dag_run_id": run, "dry_run": false, "only_failed": false});
+    assert_eq!(ann.post("/api/v2/dags/cleared/clearTaskInstances", &body).status, 200);
+    assert_eq!(ann.wait_for_run("cleared", &run, 60)["state"], "success");
+    wait_until_said(&evidence, "works try 2", 1);
+    wait_until_said(&evidence, "works try 1 is called back", 1);
+
+    // An instance that is deleted is made anew, and what stands below waits for that.
+    let run = ann.trigger("deleted");
+    wait_until_said(&evidence, "first begins", 1);
+    wait_for_task(&ann, "deleted", &run, "first", "running");
+    let gone = ann.delete(&format!("/api/v2/dags/deleted/dagRuns/{run}/taskInstances/first"));
+    assert_eq!(gone.status, 200, "{}", gone.body);
+    wait_until_said(&evidence, "first begins", 2);
+    fs::write(evidence.join("first may end"), "").unwrap();
+    assert_eq!(ann.wait_for_run("deleted", &run, 60)["state"], "success");
+    wait_until_said(&evidence, "below", 1);
+
+    // Runs of a Dag whose file is gone stand still until it is back.
+    let run = ann.trigger("going");
+    wait_until_said(&evidence, "early", 1);
+    fs::remove_file(place.dags("alpha").join("going.py")).unwrap();
+    ann.wait_for("/api/v2/dags/going", 60, |answer| answer.body["is_stale"] == true);
+    fs::write(evidence.join("early may end"), "").unwrap();
+    wait_for_task(&ann, "going", &run, "early", "success");
+
+    // A run that is queued again and has nothing left to do has a start all the same. All of it happens after the end of `early`.
+    let quick = ann.trigger("again");
+    assert_eq!(ann.wait_for_run("again", &quick, 60)["state"], "success");
+    let path = format!("/api/v2/dags/again/dagRuns/{quick}");
+    assert_eq!(ann.patch(&path, &json!({"state": "queued"})).status, 200);
+    let ended = ann.wait_for_run("again", &quick, 60);
+    assert!(ended["start_date"].is_string(), "{ended}");
+
+    let late = ann
+        .get(&format!("/api/v2/dags/going/dagRuns/{run}/taskInstances/late"))
+        .body;
+    assert_eq!(late["state"], Value::Null, "{late}");
+    place.write_dag("alpha", "going.py", &going);
+    assert_eq!(ann.wait_for_run("going", &run, 60)["state"], "success");
+}

@@ -58,7 +58,7 @@ pub(crate) fn instance_json(ti: &TaskInstance) -> Value {
         "map_index": ti.map_index,
         "hostname": ti.hostname,
         "dag_version_id": ti.dag_version_id.map(|id| id.to_string()),
-        "context_carrier": {},
+        "context_carrier": null,
     })
 }
 

@@ -229,10 +229,15 @@ impl Deployment {
 
     /// Starts a component (`standalone`, `api-server`, `scheduler`); its output goes to `COMPONENT.log`.
     pub fn start(&mut self, component: &'static str) {
+        self.start_as(component, component);
+    }
+
+    /// Starts a component under a name of its own, beside others of its kind.
+    pub fn start_as(&mut self, name: &'static str, component: &'static str) {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
-            .open(self.log(component))
+            .open(self.log(name))
             .expect("a log file");
         let errors = log.try_clone().expect("a log file");
         let child = self
@@ -242,9 +247,9 @@ impl Deployment {
             .stderr(errors)
             .spawn()
             .expect("the binary starts");
-        self.processes.insert(component, child);
+        self.processes.insert(name, child);
         if component != "scheduler" {
-            self.wait_for_health(component);
+            self.wait_for_health(name);
         }
     }
 
