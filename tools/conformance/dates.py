@@ -90,6 +90,13 @@ def ask(rest: Rest, dag: str) -> dict:
     return found
 
 
+def there(rest: Rest) -> bool:
+    if errors := rest.get("/importErrors")["import_errors"]:
+        # Neither shows the Dags of such a file.
+        sys.exit(errors[0]["stack_trace"][-1000:])
+    return rest.get("/dags", limit=1)["total_entries"] > 20
+
+
 def settled(rest: Rest) -> bool:
     runs = rest.all("/dags/~/dagRuns", "dag_runs", order_by="id")
     return all(run["state"] in ("success", "failed") for run in runs if run["dag_id"] not in BY_THE_MOMENT)
@@ -159,25 +166,30 @@ def main() -> None:
             server.start()
         rests = [rest for _, rest in servers]
         for rest in rests:
-            wait("the Dags", 180, lambda rest=rest: rest.get("/dags", limit=1)["total_entries"] > 20)
+            wait("the Dags", 400, lambda rest=rest: there(rest))
         dags = sorted(row["dag_id"] for row in rests[0].all("/dags", "dags"))
         ours = sorted(row["dag_id"] for row in rests[1].all("/dags", "dags"))
-        lines = [] if dags == ours else [f"Dags: {set(dags) ^ set(ours)}"]
-        for rest in rests:
-            for error in rest.get("/importErrors")["import_errors"]:
-                lines.append(f"import error: {error['stack_trace'][-400:]}")
+        lines = Lines()
+        lines += [] if dags == ours else [f"Dags: {set(dags) ^ set(ours)}"]
         dags = [dag for dag in dags if dag in ours and given.only in (None, dag)]
         lines += compare(rests, dags)
     finally:
         for server, _ in servers:
             server.stop()
     print(f"{len(dags)} Dags, {len(lines)} differences")
-    print("\n".join(lines))
     sys.exit(1 if lines else 0)
 
 
+class Lines(list):
+    """Shows what it is given at once: a look at both takes minutes."""
+
+    def __iadd__(self, more):
+        print(*more, sep="\n", end="\n" if more else "", flush=True)
+        return super().__iadd__(more)
+
+
 def compare(rests: list[Rest], dags: list[str]) -> list[str]:
-    lines = []
+    lines = Lines()
     for dag in dags:
         one, other = (look(rest, dag) for rest in rests)
         lines += differences(f"{dag} paused", one, other)

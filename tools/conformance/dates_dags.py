@@ -14,9 +14,9 @@ from airflow.sdk import (
     CronTriggerTimetable,
     DeltaDataIntervalTimetable,
     DeltaTriggerTimetable,
-    EventsTimetable,
     MultipleCronTriggerTimetable,
 )
+from airflow.timetables.events import EventsTimetable  # the SDK's own cannot be serialized in 3.3.2
 from dateutil.relativedelta import relativedelta
 
 BASE = None
@@ -144,11 +144,11 @@ dag("ended", "@daily", NOW - days(9), NOW - days(5), catchup=False)
 dag("ended_interval", CronDataIntervalTimetable("@daily", timezone="UTC"), NOW - days(9), NOW - days(5), catchup=True)
 dag("not_yet", "@daily", NOW + days(3), catchup=True)
 dag("not_yet_interval", CronDataIntervalTimetable("@daily", timezone="UTC"), NOW + days(3), catchup=False)
-dag("of_tasks", "@daily", None, None, catchup=True, task={"start_date": NOW - days(4), "end_date": NOW - days(2)})
+dag("of_tasks", "@daily", NOW - days(3), catchup=True, task={"start_date": NOW - days(5), "end_date": NOW - days(2)})
 dag("of_both", "@daily", NOW - days(2), NOW + days(1), catchup=True, task={"start_date": NOW - days(4), "end_date": NOW - days(1)})
 dag("local_start", "0 0 * * *", pendulum.datetime(2026, 11, 15, 13, tz=TOKYO), pendulum.datetime(2026, 11, 18, 13, tz=TOKYO), catchup=True)
 dag("naive_start", "@daily", dt.datetime(2026, 11, 16), dt.datetime(2026, 11, 18), catchup=True)
 dag("fixed_zone", "0 0 * * *", pendulum.parse("2026-11-15T00:00:00+05:30"), pendulum.parse("2026-11-18T00:00:00+05:30"), catchup=True)
 dag("workday", AfterWorkdayTimetable(), NOW.start_of("day") - days(9), catchup=True)
 dag("workday_latest", AfterWorkdayTimetable(), NOW.start_of("day") - days(9), catchup=False)
-dag("only_by_hand", "@daily", NOW - days(3), catchup=True, allowed_run_types=["manual"])
+dag("no_backfills", "@daily", NOW - days(3), catchup=True, allowed_run_types=["manual", "scheduled"])

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use isobar_engine::dagplan::{
-    ActiveRun, AssetTrigger, BackfillLimits, Command, DagFacts, DagPlan, DagSnapshot, Event, NextRun, Restriction,
-    RunIdPlan,
+    ActiveRun, AssetTrigger, BackfillLimits, Command, DagFacts, DagPlan, DagSnapshot, Event, Next, NextRun, NextSaid,
+    Restriction, RunIdPlan, Schedule, ScheduleProblem,
 };
 use isobar_engine::timetable::Timetable;
 use isobar_model::dag::SerializedDag;
@@ -164,6 +164,64 @@ fn a_paused_dag_knows_its_next_run_and_makes_none() {
     };
     let commands = step(&mut plan, unpaused, "2026-01-10T07:00:00Z");
     assert_eq!(commands[0], "create scheduled__2026-01-10T00:00:00+00:00");
+}
+
+/// A timetable that only Python can evaluate.
+#[derive(Debug)]
+struct Custom(serde_json::Value);
+
+impl Schedule for Custom {
+    fn next(&self, _: Option<&NextRun>, _: &Restriction, _: Timestamp) -> Result<Next, ScheduleProblem> {
+        Ok(Next::Ask)
+    }
+
+    fn question(&self) -> Option<&serde_json::Value> {
+        Some(&self.0)
+    }
+}
+
+fn said(days: std::ops::RangeInclusive<u32>) -> Event {
+    let one = |day: u32| {
+        let at = |day: u32| at(&format!("2026-01-{day:02}T00:00:00Z"));
+        NextSaid {
+            next: Some(NextRun {
+                run_after: at(day + 1),
+                data_interval: Some((at(day), at(day + 1))),
+                partition_key: None,
+                partition_date: None,
+            }),
+            run_id: Some(RunId::from(format!("day-{day}"))),
+        }
+    };
+    Event::Answered(days.map(one).collect())
+}
+
+fn of_day(day: u32, state: RunState) -> Event {
+    Event::RunChanged(ActiveRun {
+        run_id: RunId::from(format!("day-{day}")),
+        ..scheduled(day, state)
+    })
+}
+
+#[test]
+fn python_is_asked_once_for_many_runs_and_again_when_a_minute_has_passed() {
+    let now = "2026-01-10T06:00:00Z";
+    let mut custom = facts(true);
+    custom.schedule = Some(Arc::new(Custom(serde_json::json!({}))));
+    let (mut plan, commands) = load(snapshot(custom), now);
+    assert_eq!(commands, ["ask"]);
+    let made = step(&mut plan, said(1..=5), now);
+    assert_eq!(made, ["next 01-02", "create day-1", "next 01-03", "create day-2", "next 01-04"]);
+    step(&mut plan, of_day(1, RunState::Running), now);
+    step(&mut plan, of_day(2, RunState::Running), now);
+    let on = step(&mut plan, of_day(1, RunState::Success), now);
+    assert_eq!(on, ["create day-3", "next 01-05"]);
+    step(&mut plan, of_day(3, RunState::Running), now);
+    // The run that is next stays; what follows it is asked anew.
+    let later = step(&mut plan, of_day(2, RunState::Success), "2026-01-10T06:02:00Z");
+    assert_eq!(later, ["create day-4", "ask"]);
+    let answered = step(&mut plan, said(5..=6), "2026-01-10T06:02:01Z");
+    assert_eq!(answered, ["next 01-06"]);
 }
 
 #[test]
