@@ -1,6 +1,6 @@
 """Timetables on the clock, in Airflow and in Isobar side by side: which runs they make, with which dates, and which they show as next.
 
-    dates.py [--only NAME] ISOBAR_BINARY FOLDER PYTHON POSTGRES PORT
+    dates.py [--only NAME] [--path PACKAGES] ISOBAR_BINARY FOLDER PYTHON POSTGRES PORT
 
 Both servers read the same Dags, whose dates lie around the moment at which this begins, have them unpaused together, and get the same
 requests for runs by hand. Nothing is recorded: what is compared is how both go by one clock.
@@ -153,6 +153,7 @@ def differences(path: str, one, other) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only")
+    parser.add_argument("--path", default="", help="more Python packages for Airflow")
     parser.add_argument("binary"), parser.add_argument("folder", type=pathlib.Path), parser.add_argument("python")
     parser.add_argument("postgres"), parser.add_argument("port", type=int)
     given = parser.parse_args()
@@ -165,7 +166,7 @@ def main() -> None:
         folder.mkdir(parents=True)
         prepare(folder, base)
         if name == "a":
-            server = Airflow(folder, given.python, database.replace("postgres://", "postgresql+psycopg2://"), given.port)
+            server = Airflow(folder, given.python, database.replace("postgres://", "postgresql+psycopg2://"), given.port, given.path)
             server.fresh_database(given.postgres)
             rest = Rest(server.url, "admin", "admin")
         else:
