@@ -26,7 +26,9 @@ COMPONENTS = {
 class Airflow:
     """Starts with `start`, ends with `stop`; what it starts lies below `folder`."""
 
-    def __init__(self, folder: pathlib.Path, python: str, database: str, port: int, path: str = ""):
+    def __init__(
+        self, folder: pathlib.Path, python: str, database: str, port: int, path: str = "", more: dict[str, str] | None = None
+    ):
         self.folder, self.python, self.port = folder, python, port
         self.url = f"http://127.0.0.1:{port}"
         self.processes: dict[str, subprocess.Popen] = {}
@@ -67,7 +69,7 @@ class Airflow:
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
         }
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "PYTHON"))}
-        self.environment = {**inherited, "AIRFLOW_HOME": str(home), "TZ": "UTC", "PYTHONPATH": path, **settings}
+        self.environment = {**inherited, "AIRFLOW_HOME": str(home), "TZ": "UTC", "PYTHONPATH": path, **settings, **(more or {})}
 
     def fresh_database(self, server: str) -> None:
         """Makes the database anew; `server` is an address that `psql` takes."""

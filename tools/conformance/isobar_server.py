@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import signal
@@ -10,7 +11,7 @@ import subprocess
 CONFIG = """\
 [core]
 dags_are_paused_at_creation = true
-parallelism = 8
+parallelism = {parallelism}
 [database]
 url = "sqlite://{folder}/isobar.db"
 [server]
@@ -24,19 +25,28 @@ org = "org-admin"
 [default_team]
 folders = ["{folder}/dags"]
 venv = "{venv}"
-read_folders = ["{folder}/plugins"]
+read_folders = [{read}]
 write_folders = ["{folder}/work"]
 [default_team.env]
 AIRFLOW__CORE__PLUGINS_FOLDER = "{folder}/plugins"
 CONFORMANCE_WORK = "{folder}/work"
 TZ = "UTC"
-"""
+{env}"""
 
 
 class Isobar:
     """Starts with `start`, ends with `stop`."""
 
-    def __init__(self, folder: pathlib.Path, binary: str, python: str, port: int):
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        binary: str,
+        python: str,
+        port: int,
+        parallelism: int = 8,
+        env: dict[str, str] | None = None,
+        read: tuple[str, ...] = (),
+    ):
         self.folder, self.binary, self.port = folder, str(pathlib.Path(binary).resolve()), port
         self.url = f"http://127.0.0.1:{port}"
         work = folder / "work"
@@ -44,7 +54,15 @@ class Isobar:
         work.chmod(0o777)
         venv = pathlib.Path(python).parent.parent
         self.config = folder / "isobar.toml"
-        self.config.write_text(CONFIG.format(folder=folder, port=port, venv=venv))
+        text = CONFIG.format(
+            folder=folder,
+            port=port,
+            venv=venv,
+            parallelism=parallelism,
+            read=", ".join(json.dumps(name) for name in (f"{folder}/plugins", *read)),
+            env="".join(f"{key} = {json.dumps(value)}\n" for key, value in (env or {}).items()),
+        )
+        self.config.write_text(text)
         self.process: subprocess.Popen | None = None
 
     def start(self) -> None:

@@ -33,7 +33,7 @@ class Rest:
         data = None if body is None else json.dumps(body).encode()
         for attempt in range(60):
             if self.connection is None:
-                self.connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
+                self.connection = http.client.HTTPConnection(self.host, self.port, timeout=180)
             try:
                 self.connection.request(method, self.prefix + path, data, headers)
                 answer = self.connection.getresponse()
