@@ -87,6 +87,14 @@ impl Names {
         }
     }
 
+    /// The name as everybody in this place may write it who sees the team.
+    pub(crate) fn write_in_full(&self, team: TeamId, name: &str) -> String {
+        match self.directory.shown_name(team).filter(|_| !self.is_plain()) {
+            Some(team) => format!("{team}:{name}"),
+            None => name.to_owned(),
+        }
+    }
+
     /// The value of `team_name` fields: null while there is one team only.
     pub(crate) fn team_name(&self, team: TeamId) -> serde_json::Value {
         self.directory

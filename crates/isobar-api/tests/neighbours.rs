@@ -23,6 +23,7 @@ fn dag_routes() -> Vec<(Method, &'static str, Option<Value>)> {
         (get.clone(), "/dags/{dag}/dagVersions", None),
         (get.clone(), "/dags/{dag}/dagVersions/1", None),
         (get.clone(), "/dagSources/{dag}", None),
+        (Method::PUT, "/parseDagFile/{dag}", None),
         (get.clone(), "/dagStats?dag_ids={dag}", None),
         (get.clone(), "/dags/{dag}/dagRuns", None),
         (get.clone(), "/dags/{dag}/dagRuns/r1", None),

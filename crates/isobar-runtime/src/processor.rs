@@ -87,7 +87,6 @@ impl ProcessorSpec {
 
 /// What the manager can be asked for while it runs.
 enum Order {
-    Reparse { bundle: String, rel_path: String },
     LookForCallbacks,
 }
 
@@ -136,14 +135,6 @@ impl DagProcessor {
             state,
             manager: Some(tokio::spawn(manager.run(take_orders))),
         }
-    }
-
-    /// Has a file read again at once, before all that wait; nothing where it is no Dag file.
-    pub fn reparse(&self, bundle: &str, rel_path: &str) {
-        let _ = self.orders.send(Order::Reparse {
-            bundle: bundle.to_owned(),
-            rel_path: rel_path.to_owned(),
-        });
     }
 
     /// Says that callbacks wait: the answer to [`isobar_wire::wake::Wake::Callbacks`].

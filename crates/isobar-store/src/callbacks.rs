@@ -1,10 +1,10 @@
 //! Callbacks that no worker could run and that wait for the team's dag-processor. They run at least once.
 
 use isobar_auth::TeamScope;
-use isobar_wire::agent::PendingCallback;
+use isobar_wire::agent::{PendingCallback, READ_AGAIN};
 use isobar_wire::wake::Wake;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::counters::{Counter, next_ids};
 use crate::db::{Val, vals};
@@ -30,6 +30,31 @@ pub async fn add(
     .await?;
     tx.wake(Wake::Callbacks(scope.team()));
     Ok(id)
+}
+
+/// Asks the processor of the team to read a file again; asking twice before it does is asking once.
+///
+/// # Errors
+/// The database failed.
+pub async fn read_again(
+    tx: &mut Tx,
+    scope: TeamScope,
+    bundle: &str,
+    rel_path: &str,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let request = json!({"type": READ_AGAIN});
+    let asked = tx
+        .row(
+            "SELECT id FROM callback WHERE team_no = $1 AND bundle = $2 AND rel_path = $3 AND request = $4 \
+             AND claimed_until IS NULL LIMIT 1",
+            vals![scope.team(), bundle, rel_path, &request],
+        )
+        .await?;
+    if asked.is_none() {
+        add(tx, scope, bundle, rel_path, &request, at).await?;
+    }
+    Ok(())
 }
 
 /// Claims callbacks, oldest first. One that is not done within `hold` may be claimed again.

@@ -42,6 +42,9 @@ pub struct ParsedFile {
     pub seconds: f64,
 }
 
+/// The `type` of a [`PendingCallback`]'s request that is no callback: the file is to be read again.
+pub const READ_AGAIN: &str = "ReadAgain";
+
 /// A callback that no worker could run and that a parse child runs instead.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PendingCallback {

@@ -299,7 +299,7 @@ fn no_route_lets_a_neighbour_in() {
         .expect("bravo's error has an id");
     let version = "1";
     let real = move |name: &str| match name {
-        "dag_id" => "bravo:twin".to_owned(),
+        "dag_id" | "file_token" => "bravo:twin".to_owned(),
         "dag_run_id" | "run_id" => "first".to_owned(),
         "task_id" => "speak".to_owned(),
         "map_index" => "-1".to_owned(),

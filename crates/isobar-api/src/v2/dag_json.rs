@@ -1,7 +1,5 @@
 //! Dags and their versions as JSON.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use isobar_model::render_time;
 use isobar_store::lists::dags::DagRow;
 use isobar_store::lists::versions::VersionRow;
@@ -33,7 +31,6 @@ pub(super) fn dag(row: &DagRow, names: &Names) -> Map<String, Value> {
         .allowed_run_types
         .as_array()
         .is_none_or(|types| types.iter().any(|kind| kind == "backfill"));
-    let token = json!({"bundle_name": row.bundle, "relative_fileloc": row.rel_path}).to_string();
     let Value::Object(map) = json!({
         "dag_id": dag_id,
         "dag_display_name": shown,
@@ -64,7 +61,7 @@ pub(super) fn dag(row: &DagRow, names: &Names) -> Map<String, Value> {
         "allowed_run_types": row.allowed_run_types,
         "owners": owners,
         "is_backfillable": row.timetable_periodic && allows_backfill,
-        "file_token": URL_SAFE_NO_PAD.encode(token),
+        "file_token": names.write_in_full(row.team, row.dag_id.as_str()),
     }) else {
         unreachable!("the literal above is an object")
     };

@@ -13,6 +13,7 @@ mod clear_partitions;
 mod connection_body;
 mod connections;
 mod connections_bulk;
+mod dag_files;
 mod dag_json;
 mod dag_sources;
 mod dag_stats;
@@ -62,6 +63,7 @@ pub(crate) fn routes() -> Router<AppState> {
         .merge(monitor::routes())
         .merge(dags::routes())
         .merge(dag_sources::routes())
+        .merge(dag_files::routes())
         .merge(dag_stats::routes())
         .merge(dag_versions::routes())
         .merge(tasks::routes())

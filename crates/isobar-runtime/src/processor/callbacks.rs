@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use isobar_model::TeamId;
-use isobar_wire::agent::{AgentApi, PendingCallback};
+use isobar_wire::agent::{AgentApi, PendingCallback, READ_AGAIN};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -14,7 +14,8 @@ use super::report::insist;
 /// Most callbacks claimed at once.
 const CLAIM: u32 = 50;
 
-/// The callbacks of one file; one child runs them in their order. A function by its import path has a child of its own.
+/// The callbacks of one file; one child runs them in their order. A function by its import path has a child of its own, and what
+/// only asks for the file to be read again stands for itself.
 pub(super) struct CallbackJob {
     pub(super) file: FileId,
     pub(super) callbacks: Vec<PendingCallback>,
@@ -57,7 +58,7 @@ fn by_file(callbacks: Vec<PendingCallback>) -> Vec<CallbackJob> {
             bundle: callback.bundle.as_str().into(),
             rel_path: callback.rel_path.as_str().into(),
         };
-        if stands_alone(&callback.request) {
+        if stands_alone(&callback.request) || callback.request["type"] == READ_AGAIN {
             alone.push(CallbackJob {
                 file,
                 callbacks: vec![callback],
@@ -70,6 +71,13 @@ fn by_file(callbacks: Vec<PendingCallback>) -> Vec<CallbackJob> {
         .into_iter()
         .map(|(file, callbacks)| CallbackJob { file, callbacks });
     together.chain(alone).collect()
+}
+
+impl CallbackJob {
+    /// Whether it only asks for its file to be read again.
+    pub(super) fn asks_for_the_file(&self) -> bool {
+        self.callbacks.iter().all(|one| one.request["type"] == READ_AGAIN)
+    }
 }
 
 /// Whether a request names a function to call, rather than something to do with the Dags of its file.

@@ -163,11 +163,10 @@ impl Manager {
                     Err(error) => tracing::error!(%error, "reading a Dag file panicked"),
                 },
                 order = orders.recv() => match order {
-                    Some(Order::Reparse { bundle, rel_path }) => self.reparse(&bundle, &rel_path),
                     Some(Order::LookForCallbacks) => drop(look.try_send(())),
                     None => return,
                 },
-                Some(job) = handed_over.recv(), if self.callbacks.len() < 64 => self.callbacks.push_back(job),
+                Some(job) = handed_over.recv(), if self.callbacks.len() < 64 => self.take(job),
                 changed = self.zygotes.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep_until(rescan_at) => {
                     if !(watch.complete && self.readable) {
@@ -353,12 +352,15 @@ impl Manager {
         }
     }
 
-    fn reparse(&mut self, bundle: &str, rel_path: &str) {
-        let id = FileId {
-            bundle: bundle.into(),
-            rel_path: rel_path.into(),
-        };
-        self.queue_again(&id, Urgency::Now);
+    fn take(&mut self, job: CallbackJob) {
+        if !job.asks_for_the_file() {
+            self.callbacks.push_back(job);
+            return;
+        }
+        self.queue_again(&job.file, Urgency::Now);
+        let (team, agent) = (self.spec.team, Arc::clone(&self.agent));
+        let ids = job.callbacks.iter().map(|one| one.id).collect();
+        tokio::spawn(async move { callbacks::done(team, &agent, ids).await });
     }
 
     /// Files that asked for variables or connections may mean something else by now.

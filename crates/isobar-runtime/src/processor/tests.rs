@@ -340,10 +340,16 @@ async fn a_file_is_read_again_when_it_is_asked_for_or_a_module_of_its_changes() 
         .iter()
         .filter(|name| *name == "user.py")
         .count();
-    processor.reparse("dags-folder", "user.py");
+    world.memory.callbacks.lock().unwrap().push(PendingCallback {
+        id: 7,
+        bundle: "dags-folder".to_owned(),
+        rel_path: "user.py".to_owned(),
+        request: json!({"type": isobar_wire::agent::READ_AGAIN}),
+    });
+    processor.look_for_callbacks();
     let memory = Arc::clone(&world.memory);
     world
-        .until("another reading", move |_| {
+        .until("another reading, acknowledged", move |_| {
             let now = memory
                 .order
                 .lock()
@@ -351,7 +357,7 @@ async fn a_file_is_read_again_when_it_is_asked_for_or_a_module_of_its_changes() 
                 .iter()
                 .filter(|name| *name == "user.py")
                 .count();
-            (now > before).then_some(())
+            (now > before && memory.done.lock().unwrap().contains(&7)).then_some(())
         })
         .await;
     processor.stop().await;
