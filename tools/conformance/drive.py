@@ -77,6 +77,8 @@ class Driver:
             except Refused as refused:
                 if refused.status == 404 and time.monotonic() < (family.waits_for_dag_until or 0):
                     return
+                if refused.status == 503:  # the team's Python is slow to answer; it is safe to try again
+                    return
                 family.refused.append(str(refused))
                 print(refused, file=sys.stderr)
             family.at += 1
