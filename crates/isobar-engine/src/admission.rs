@@ -130,6 +130,13 @@ impl Admission {
         self.holding
     }
 
+    /// Whether an instance was let through and holds its slots still.
+    #[must_use]
+    pub fn is_holding(&self, key: &InstanceKey) -> bool {
+        let entry = self.entries.get(key);
+        entry.is_some_and(|entry| matches!(entry.place, Place::Holding(_)))
+    }
+
     /// How many wait.
     #[must_use]
     pub fn waiting(&self) -> usize {

@@ -104,7 +104,10 @@ impl Pass<'_> {
     /// Plans a decided state. Two decisions of one pass about one instance become one.
     fn decide(&mut self, run: &RunRef, key: TaskKey, from: Option<TaskState>, to: Option<TaskState>, dates: Dates) {
         // What frees slots counts when it is written: the write may yet fail, and others must not have the slots by then.
-        if from.is_some_and(crate::admitting::holds) && !to.is_some_and(crate::admitting::holds) {
+        // A planner does not hear that an instance was queued: to it that one is scheduled until it runs.
+        let was_queued = || self.memory.admission.is_holding(&run.instance(key.clone()));
+        let held = from.is_some_and(crate::admitting::holds) || (from == Some(TaskState::Scheduled) && was_queued());
+        if held && !to.is_some_and(crate::admitting::holds) {
             self.freed.entry(run.clone()).or_default().push((key.clone(), to));
         } else {
             self.tell_admission(run, &key, to);

@@ -106,9 +106,13 @@ impl Organisation {
             .collect();
         let mut dags = Vec::new();
         for team in 0..teams.len() {
+            let pool_counts_deferred = dice.chance(300);
             for _ in 0..dice.pick(1, 2) {
                 let number = dags.len();
-                dags.push(dag(number, team, dice));
+                dags.push(Dag {
+                    pool_counts_deferred,
+                    ..dag(number, team, dice)
+                });
             }
         }
         Self {

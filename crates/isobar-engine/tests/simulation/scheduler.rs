@@ -311,7 +311,9 @@ impl<'a> Pass<'a> {
                     let holds = |state: &Option<TaskState>| {
                         state.is_some_and(|state| stays_known(state) && state != TaskState::Scheduled)
                     };
-                    if holds(&from.0) && !holds(to) {
+                    let instance = self.org.instance(run.0, &run.1, key);
+                    let was_queued = from.0 == Some(TaskState::Scheduled) && self.of.admission.is_holding(&instance);
+                    if (holds(&from.0) || was_queued) && !holds(to) {
                         self.freed.push((run.clone(), key.clone(), *to));
                     } else {
                         self.tell_admission(run, key, *to);

@@ -125,12 +125,15 @@ impl Store {
         row.rev += 1;
         row.last_decision = Some(now);
         for command in &plan.commands {
-            self.apply(org, run, &mut row, command, now);
+            // As in the database: who planned from another state (a planner does not hear that an instance was queued) plans anew.
+            self.apply(org, run, &mut row, command, now)?;
         }
         let mut queued = Vec::new();
         for key in &plan.queue {
             let ti = row.tis.get_mut(&place(key)).expect("what is queued is there");
-            assert_eq!(ti.inst.state, Some(TaskState::Scheduled), "{run:?} {key:?} is queued");
+            if ti.inst.state != Some(TaskState::Scheduled) {
+                return None;
+            }
             ti.inst.state = Some(TaskState::Queued);
             self.next_dispatch += 1;
             ti.dispatch = self.next_dispatch;
@@ -141,7 +144,15 @@ impl Store {
         Some(queued)
     }
 
-    fn apply(&mut self, org: &Organisation, run: &RunRef, row: &mut Run, command: &Command, now: Timestamp) {
+    /// None where an instance is not in the state that the command was planned from.
+    fn apply(
+        &mut self,
+        org: &Organisation,
+        run: &RunRef,
+        row: &mut Run,
+        command: &Command,
+        now: Timestamp,
+    ) -> Option<()> {
         match command {
             Command::Create(new) => make(row, new.clone(), now),
             Command::PlaceholderBecomesFirst { task_id } => {
@@ -153,7 +164,7 @@ impl Store {
                 assert!(row.tis.remove(&(task_id.clone(), -1)).is_some());
             }
             Command::SetState { key, from, to, .. } => {
-                let ti = at(row, key, *from);
+                let ti = at(row, key, *from)?;
                 ti.inst.state = *to;
                 ti.waits_since = None;
             }
@@ -164,14 +175,14 @@ impl Store {
                 key, from, try_number, ..
             } => {
                 self.check_dependencies(org, run, row, key);
-                let ti = at(row, key, *from);
+                let ti = at(row, key, *from)?;
                 ti.inst.state = Some(TaskState::Scheduled);
                 ti.inst.try_number = *try_number;
                 ti.waits_since = Some(now);
             }
             Command::SucceedAtOnce { key, from, try_number } => {
                 self.check_dependencies(org, run, row, key);
-                let ti = at(row, key, *from);
+                let ti = at(row, key, *from)?;
                 ti.inst.state = Some(TaskState::Success);
                 ti.inst.try_number = *try_number;
                 ti.successes += 1;
@@ -188,6 +199,7 @@ impl Store {
             }
             Command::WakeAt(_) => {}
         }
+        Some(())
     }
 
     /// A second opinion, from the rows alone, on whether a task may start.
@@ -387,10 +399,9 @@ pub(crate) fn place(key: &TaskKey) -> Place {
     (key.task_id.clone(), key.map_index)
 }
 
-fn at<'a>(row: &'a mut Run, key: &TaskKey, from: (Option<TaskState>, i32)) -> &'a mut Ti {
+fn at<'a>(row: &'a mut Run, key: &TaskKey, from: (Option<TaskState>, i32)) -> Option<&'a mut Ti> {
     let ti = row.tis.get_mut(&place(key)).expect("commands name instances there are");
-    assert_eq!((ti.inst.state, ti.inst.try_number), from, "compare-and-set of {key:?}");
-    ti
+    ((ti.inst.state, ti.inst.try_number) == from).then_some(ti)
 }
 
 fn make(row: &mut Run, new: Vec<NewInstance>, now: Timestamp) {
