@@ -55,10 +55,12 @@ impl Working {
         // SQLite has one server at a time: nobody can die beside it.
         let beside = !config.database.is_sqlite();
         tokio::spawn(async move {
-            bury_triggerers(&store, &org).await;
-            while beside {
-                tokio::time::sleep(LOOK_FOR_THE_DEAD).await;
+            loop {
                 bury_triggerers(&store, &org).await;
+                if !beside {
+                    return;
+                }
+                tokio::time::sleep(LOOK_FOR_THE_DEAD).await;
             }
         });
         let (reports, reported) = mpsc::unbounded_channel();
