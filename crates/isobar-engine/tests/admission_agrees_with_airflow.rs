@@ -32,8 +32,11 @@ struct Dag {
     max_active_tasks: u32,
     paused: bool,
     tasks: Vec<Task>,
-    runs: Vec<(String, i64, Vec<(usize, i32, char)>)>,
+    runs: Vec<(String, i64, Vec<Instance>)>,
 }
+
+/// Task, map index, state.
+type Instance = (usize, i32, char);
 
 /// Pool, slots of it, weight, executor, limits per Dag and per run.
 type Task = (usize, u32, i64, Option<usize>, Option<u32>, Option<u32>);
@@ -155,7 +158,7 @@ fn admitted(case: &Case) -> Vec<Key> {
         match state {
             Some(TaskState::Scheduled) => ready.push(candidate),
             Some(state @ (TaskState::Queued | TaskState::Running | TaskState::Deferred | TaskState::AwaitingInput)) => {
-                holding.push(Holder { candidate, state })
+                holding.push(Holder { candidate, state });
             }
             _ => {}
         }
@@ -170,7 +173,7 @@ fn admitted(case: &Case) -> Vec<Key> {
 
 /// Whether a run of a Dag that is not paused has more waiting than Airflow looks at.
 fn may_be_cut(case: &Case) -> bool {
-    let waits = |instances: &[(usize, i32, char)]| instances.iter().filter(|(.., letter)| *letter == 'c').count();
+    let waits = |instances: &[Instance]| instances.iter().filter(|(.., letter)| *letter == 'c').count();
     let mut dags = case.dags.iter().filter(|dag| !dag.paused);
     dags.any(|dag| dag.runs.iter().any(|run| waits(&run.2) > dag.max_active_tasks as usize))
 }

@@ -211,7 +211,10 @@ fn python_is_asked_once_for_many_runs_and_again_when_a_minute_has_passed() {
     let (mut plan, commands) = load(snapshot(custom), now);
     assert_eq!(commands, ["ask"]);
     let made = step(&mut plan, said(1..=5), now);
-    assert_eq!(made, ["next 01-02", "create day-1", "next 01-03", "create day-2", "next 01-04"]);
+    assert_eq!(
+        made,
+        ["next 01-02", "create day-1", "next 01-03", "create day-2", "next 01-04"]
+    );
     step(&mut plan, of_day(1, RunState::Running), now);
     step(&mut plan, of_day(2, RunState::Running), now);
     let on = step(&mut plan, of_day(1, RunState::Success), now);
