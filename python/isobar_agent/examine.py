@@ -27,15 +27,18 @@ import structlog
 from airflow.sdk.execution_time import task_runner
 from isobar_agent import prepared, preload
 
-# Names of functions written in C, and of others, that answer differently each time.
+# Functions written in C that answer differently each time; whatever is asked for a moment or for chance ends in one.
 CHANGING = frozenset(
-    "now utcnow today time time_ns monotonic monotonic_ns perf_counter perf_counter_ns process_time gmtime localtime "
-    "ctime strftime getpid getppid gettid urandom getrandom random getrandbits randbytes seed setstate randint randrange "
-    "choice choices shuffle sample uniform gauss token_bytes token_hex token_urlsafe uuid1 uuid4 uuid6 uuid7 "
-    "days_ago get_parsing_context getloadavg times stat lstat listxattr statvfs disk_usage getnode".split()
+    "now utcnow today urandom getrandom random getrandbits seed setstate getpid getppid get_native_id times getloadavg "
+    "generate_time_safe time time_ns monotonic monotonic_ns perf_counter perf_counter_ns process_time clock_gettime "
+    "gmtime localtime ctime".split()
 )
-# Functions whose answer hangs on the one path that they are given.
-LOOKING = frozenset("exists isfile isdir is_file is_dir getmtime getsize".split())
+# Functions of Airflow's own that answer differently, where others call them.
+ASKED_OF_AIRFLOW = frozenset("utcnow days_ago get_parsing_context".split())
+# Functions written in C whose answer hangs on one path, and the modules whose own functions pass it on.
+LOOKING = frozenset("stat lstat access readlink listxattr statvfs".split())
+PASSING_ON = ("genericpath", "posixpath", "pathlib", "pathlib._local")
+MOST_FILES = 2000
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 # Audit events, or beginnings of them, of what must not be done ahead of a task or once for many.
 ACTS = tuple(
@@ -70,13 +73,14 @@ class Examination:
         self.files: dict[str, list[int]] = {}
         self.watching = False
         paths = sysconfig.get_paths()
-        packages = {paths["purelib"], paths["platlib"], *site.getsitepackages()}
-        self.packages = folders(packages)
+        self.packages = folders({paths["purelib"], paths["platlib"], *site.getsitepackages()})
         self.library = folders({paths["stdlib"], paths["platstdlib"]})
-        # What Airflow logs with is Airflow's; that it was used shows in the log.
+        # What Airflow logs with is Airflow's; that it was used shows in the log. Providers are anybody's.
         airflows = {os.path.dirname(os.path.abspath(__file__)), os.path.dirname(structlog.__file__), *airflow.__path__}
-        self.airflow = ("<frozen", *folders(airflows))
-        self.foreign: dict[str, bool] = {}
+        self.airflow = ("<frozen importlib", *folders(airflows))
+        self.providers = folders({os.path.join(path, "providers") for path in airflow.__path__})
+        self.loaded = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+        self.parts: dict[str, str] = {}
 
     def read(self, bundle: str, version: str | None, path: str) -> str | None:
         """Gives what makes the file unfit."""
@@ -104,9 +108,13 @@ class Examination:
             if after[what] != was:
                 return f"it changes {what}"
         modules = {name: sys.modules.get(name) for name in sys.modules.keys() - loaded}
-        if any(name.startswith("numpy.random") for name in modules):
-            return "it loads numpy.random, whose state the tasks would share"
-        self.look_into([given["dag_folder"], *(getattr(module, "__file__", None) for module in modules.values())])
+        sources = [getattr(module, "__file__", None) for module in modules.values()]
+        for source in sources:
+            if source and source.endswith(".so") and self.part(source) == "foreign":
+                return f"it loads {os.path.basename(source)}, compiled code, which cannot be watched"
+        self.look_into([given["dag_folder"], *sources])
+        if len(self.files) > MOST_FILES:
+            return f"it depends on {len(self.files)} files"
         for what, file in zip(("its output", "its errors", "its log"), output, strict=True):
             if said(file):
                 return f"{what} would be missing in the tasks' logs"
@@ -166,27 +174,53 @@ class Examination:
     def profile(self, frame, event: str, given: object) -> None:
         """Each call."""
         if event == "c_call":
-            if given is _thread.start_new_thread:
+            name = given.__name__
+            if name in CHANGING:
+                if found := self.initiator(frame):
+                    self.found(f"it calls {name} in line {found.f_lineno} of {found.f_code.co_filename}")
+            elif name in LOOKING:
+                if found := self.initiator(frame):
+                    self.looks(frame, name, found)
+            elif given is _thread.start_new_thread:
                 self.found("it starts a thread")
-            elif given.__name__ in CHANGING and self.is_foreign(frame.f_code.co_filename):
-                self.found(f"it calls {given.__name__} in line {frame.f_lineno} of {frame.f_code.co_filename}")
-        elif event == "call":
-            name = frame.f_code.co_name
-            if name in CHANGING or name in LOOKING:
-                caller = frame.f_back
-                if caller is None or not self.is_foreign(caller.f_code.co_filename):
-                    return
-                if name in LOOKING and not self.is_foreign(frame.f_code.co_filename):
-                    self.depends_on(next(iter(frame.f_locals.values()), "?"))
-                else:
-                    self.found(f"it calls {name} in line {caller.f_lineno} of {caller.f_code.co_filename}")
+        elif event == "call" and frame.f_code.co_name in ASKED_OF_AIRFLOW and self.initiator(frame.f_back):
+            self.found(f"it calls {frame.f_code.co_name}")
 
-    def is_foreign(self, path: str) -> bool:
-        """Whether a source is neither Python's nor Airflow's."""
-        known = self.foreign.get(path)
+    def looks(self, frame, name: str, caller) -> None:
+        """Notes what a function of Python's library looks at."""
+        if frame.f_globals.get("__name__") not in PASSING_ON or not frame.f_locals:
+            self.found(f"it calls {name} in line {caller.f_lineno} of {caller.f_code.co_filename}")
+        elif "newpath" in frame.f_locals:
+            # Each part of a path that is resolved: what is no link now is taken to stay none.
+            if os.path.islink(frame.f_locals["newpath"]):
+                self.depends_on(frame.f_locals["newpath"])
+        else:
+            self.depends_on(next(iter(frame.f_locals.values())))
+
+    def initiator(self, frame):
+        """Whose doing a call is, through libraries: none where it is Airflow's or an import's own."""
+        while frame is not None:
+            part = self.part(frame.f_code.co_filename)
+            if part != "library":
+                return frame if part == "foreign" else None
+            frame = frame.f_back
+        return None
+
+    def part(self, path: str) -> str:
+        """What a source belongs to. Libraries act for those who call them, where the zygote had loaded them already."""
+        known = self.parts.get(path)
         if known is None:
-            standard = path.startswith(self.library) and not path.startswith(self.packages)
-            known = self.foreign[path] = not (standard or path.startswith(self.airflow))
+            if path.startswith(self.providers):
+                known = "foreign"
+            elif path.startswith(self.airflow):
+                known = "ours"
+            elif path.startswith("<") or path in self.loaded:
+                known = "library"
+            elif path.startswith(self.library) and not path.startswith(self.packages):
+                known = "library"
+            else:
+                known = "foreign"
+            self.parts[path] = known
         return known
 
 

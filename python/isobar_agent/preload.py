@@ -1,4 +1,4 @@
-"""What a zygote imports before it forks, and how a fork becomes a supervised process. Never a team's Dag files."""
+"""What a zygote imports before it forks, and how a fork becomes a supervised process. Never a team's Dag files (see `prepared`)."""
 
 import os
 import socket

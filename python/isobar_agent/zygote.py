@@ -16,8 +16,8 @@ To the supervisor:
     {"event": "exit", "pid": P, "code": C, "cpu": S}   negative: killed by that signal; processor seconds
     {"event": "refused", "id": N, "message": "..."}    the fork did not happen
 
-What "prepare" forks reads that Dag file, says {"event": "prepared", "pid": P} or {"event": "unfit", "reason": "..."} over
-its own socket, and then forks tasks itself, until that socket closes or this process ends.
+What "prepare" forks reads that Dag file, says {"event": "prepared"} or {"event": "unfit", "reason": "..."} over
+its own socket, after {"event": "reading", "pid": P}, and then forks tasks itself, until that socket closes or this process ends.
 
 When the control socket closes, every descendant is killed, whatever session or process group it moved to, and only
 then does this process end and release the team's lock.
@@ -266,22 +266,28 @@ class Zygote:
         try:
             pid = os.fork()
         except OSError as error:
-            print(f"cannot fork to read {order['path']}: {error}", file=sys.stderr, flush=True)
+            print(f"cannot fork to read a Dag file ahead: {error}", file=sys.stderr, flush=True)
             return
         if pid == 0:
             try:
-                self.become_prepared(order, socket.socket(fileno=control))
+                self.become_prepared(order, socket.socket(fileno=os.dup(control)))
             finally:
                 os._exit(0)
+        self.children.add(pid)
 
     def become_prepared(self, order: dict, control: socket.socket) -> None:
         """Reads the file and obeys the new socket until that closes."""
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         os.setpgid(0, 0)
         self.control.close()
-        os.close(self.wakeup)
-        self.control, self.wakeup = control, watch_children()
+        for number in (self.wakeup, self.lock):
+            os.close(number)
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for number in (1, 2):
+            os.dup2(null, number)
+        self.control, self.lock = control, null
         self.children.clear()
+        tell(control, event="reading", pid=os.getpid())
         try:
             from isobar_agent import prepared
 
@@ -290,8 +296,9 @@ class Zygote:
         except (Exception, SystemExit) as error:
             tell(control, event="unfit", reason=str(error)[:1000])
             return
+        self.wakeup = watch_children()
         gc.freeze()
-        tell(control, event="prepared", pid=os.getpid())
+        tell(control, event="prepared")
         self.serve()
 
     def become_child(self, order: dict, fds: list[int]) -> None:

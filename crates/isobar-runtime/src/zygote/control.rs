@@ -48,8 +48,10 @@ pub(super) enum Report {
         #[serde(default)]
         shapes_instances: Option<bool>,
     },
-    /// A zygote that was to read a Dag file has done so.
-    Prepared { pid: i32 },
+    /// A zygote that is to read a Dag file begins.
+    Reading { pid: i32 },
+    /// It has read it.
+    Prepared,
     /// It could not, and ends.
     Unfit { reason: String },
     /// The fork asked for as `id` runs as `pid`.

@@ -9,7 +9,7 @@ use std::collections::hash_map::Entry;
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -32,6 +32,10 @@ const MAX_AGE: Duration = Duration::from_secs(600);
 const MOST: usize = 8;
 /// How long a file that is unfit is not examined again.
 const UNFIT_FOR: Duration = Duration::from_secs(600);
+/// How long it may take to look whether files have changed.
+const LOOK: Duration = Duration::from_secs(1);
+/// Longest answer of an examination.
+const ANSWER_LIMIT: u64 = 1 << 20;
 /// Longest time for one reading.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Files beyond which old ones are forgotten.
@@ -58,12 +62,19 @@ pub enum Examined {
 }
 
 /// Files and folders as they were when they were read.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-pub struct Files(HashMap<String, (u64, u64, i128)>);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files(Arc<HashMap<String, (u64, u64, i128)>>);
 
 impl Files {
-    /// Whether all of them still are as they were.
-    fn are_unchanged(&self) -> bool {
+    /// Whether all of them still are as they were. The paths are the team's choice, so that looking may take its time:
+    /// what cannot be said at once counts as a change.
+    async fn are_unchanged(&self) -> bool {
+        let files = self.clone();
+        let looking = tokio::task::spawn_blocking(move || files.look());
+        matches!(tokio::time::timeout(LOOK, looking).await, Ok(Ok(true)))
+    }
+
+    fn look(&self) -> bool {
         self.0.iter().all(|(path, was)| {
             fs::metadata(path).is_ok_and(|now| {
                 let modified = i128::from(now.mtime()) * 1_000_000_000 + i128::from(now.mtime_nsec());
@@ -98,16 +109,20 @@ enum Standing {
     /// Fit, and not read ahead now.
     Fit(Files),
     /// Read ahead.
-    Ready {
-        zygote: Zygote,
-        files: Files,
-        since: Instant,
-    },
+    Ready(Ready),
+}
+
+#[derive(Clone)]
+struct Ready {
+    zygote: Zygote,
+    files: Files,
+    since: Instant,
 }
 
 /// What to do for a task that begins.
 enum Choice {
-    From(Zygote),
+    /// Fork it from there, unless something changed.
+    From(Ready),
     Alone,
     /// Fork it alone, and read the file ahead for the next.
     Prepare(Option<Files>),
@@ -138,7 +153,7 @@ impl Prepared {
         known.begun.push(now);
         known.refresh(now);
         match &known.standing {
-            Standing::Ready { zygote, .. } => return Choice::From(zygote.clone()),
+            Standing::Ready(ready) => return Choice::From(ready.clone()),
             Standing::Busy | Standing::Unfit(_) => return Choice::Alone,
             Standing::Unknown | Standing::Fit(_) if known.begun.len() < BURST_TASKS => return Choice::Alone,
             Standing::Unknown | Standing::Fit(_) => {}
@@ -152,7 +167,7 @@ impl Prepared {
     fn set(&self, file: &DagFile, standing: Standing) {
         let mut state = self.state();
         let full = state.values().filter(|known| known.is_ready()).count() >= MOST;
-        if full && matches!(standing, Standing::Ready { .. }) {
+        if full && matches!(standing, Standing::Ready(_)) {
             // The one whose tasks began longest ago makes room. Its children keep it until they end.
             let oldest = state.values_mut().filter(|known| known.is_ready());
             if let Some(oldest) = oldest.min_by_key(|known| known.begun.last().copied()) {
@@ -177,6 +192,16 @@ impl Prepared {
         idle
     }
 
+    /// What was found out of a file is no longer true.
+    fn forget(&self, file: &DagFile, outdated: &Zygote) {
+        let mut state = self.state();
+        if let Some(known) = state.get_mut(file)
+            && matches!(&known.standing, Standing::Ready(ready) if ready.zygote.pid() == outdated.pid())
+        {
+            known.standing = Standing::Unknown;
+        }
+    }
+
     pub(super) fn clear(&self) {
         self.state().clear();
     }
@@ -184,31 +209,31 @@ impl Prepared {
 
 impl Known {
     fn is_ready(&self) -> bool {
-        matches!(self.standing, Standing::Ready { .. })
+        matches!(self.standing, Standing::Ready(_))
     }
 
     fn is_of_use(&self, now: Instant) -> bool {
-        !matches!(self.standing, Standing::Unknown | Standing::Fit(_))
-            || self.begun.last().is_some_and(|begun| now - *begun < BURST)
+        match self.standing {
+            Standing::Busy | Standing::Ready(_) => true,
+            Standing::Unfit(since) => now - since <= UNFIT_FOR,
+            Standing::Unknown | Standing::Fit(_) => self.begun.last().is_some_and(|begun| now - *begun < BURST),
+        }
     }
 
     /// Gives the zygote away and keeps what was found out.
     fn rest(&mut self) {
         self.standing = match std::mem::replace(&mut self.standing, Standing::Unknown) {
-            Standing::Ready { files, .. } => Standing::Fit(files),
+            Standing::Ready(ready) => Standing::Fit(ready.files),
             other => other,
         };
     }
 
-    /// Drops what is no longer true.
+    /// Drops what has had its time.
     fn refresh(&mut self, now: Instant) {
         let outdated = match &self.standing {
-            Standing::Unknown | Standing::Busy => false,
+            Standing::Unknown | Standing::Busy | Standing::Fit(_) => false,
             Standing::Unfit(since) => now - *since > UNFIT_FOR,
-            Standing::Fit(files) => !files.are_unchanged(),
-            Standing::Ready { zygote, files, since } => {
-                !zygote.is_alive() || now - *since > MAX_AGE || !files.are_unchanged()
-            }
+            Standing::Ready(ready) => !ready.zygote.is_alive() || now - ready.since > MAX_AGE,
         };
         if outdated {
             self.standing = Standing::Unknown;
@@ -220,7 +245,7 @@ impl Known {
 #[derive(Deserialize)]
 struct Finding {
     unfit: Option<String>,
-    files: Option<Files>,
+    files: Option<HashMap<String, (u64, u64, i128)>>,
 }
 
 impl Zygote {
@@ -229,12 +254,19 @@ impl Zygote {
     /// # Errors
     /// As [`Zygote::fork`].
     pub async fn fork_task(&self, file: &DagFile) -> Result<Child, ZygoteError> {
+        // A version of a bundle is a folder that comes and goes; a cold process has nothing to pass on.
+        if file.version.is_some() || self.shared.shapes_instances.is_none() {
+            return self.fork(Target::Task, &[]).await;
+        }
         match self.shared.prepared.choose(file) {
-            Choice::From(prepared) => match prepared.of(self).fork(Target::Task, &[]).await {
-                // It may have ended in this moment.
-                Err(ZygoteError::Gone(_)) => {}
-                forked => return forked,
-            },
+            Choice::From(ready) if ready.files.are_unchanged().await => {
+                match ready.zygote.of(self).fork(Target::Task, &[]).await {
+                    // It may have ended in this moment.
+                    Err(ZygoteError::Gone(_)) => {}
+                    forked => return forked,
+                }
+            }
+            Choice::From(ready) => self.shared.prepared.forget(file, &ready.zygote),
             Choice::Alone => {}
             Choice::Prepare(files) => {
                 let (zygote, file) = (self.clone(), file.clone());
@@ -254,8 +286,12 @@ impl Zygote {
         let mut child = self.fork(Target::Examine, &env).await?;
         let mut sockets = child.take_sockets().expect("the sockets of a new child are there");
         let mut said = Vec::new();
-        let reading = tokio::time::timeout(PATIENCE, sockets.requests.read_to_end(&mut said)).await;
-        if reading.is_err() {
+        let mut answer = (&mut sockets.requests).take(ANSWER_LIMIT);
+        // Whatever it has said: it is of no use any more.
+        let in_time = tokio::time::timeout(PATIENCE, answer.read_to_end(&mut said))
+            .await
+            .is_ok();
+        if !in_time || answer.limit() == 0 {
             child.kill_group(Signal::SIGKILL).await;
         }
         let exit = child.wait().await;
@@ -264,7 +300,7 @@ impl Zygote {
             Ok(Finding {
                 files: Some(files),
                 unfit: None,
-            }) => Examined::Fit(files),
+            }) => Examined::Fit(Files(Arc::new(files))),
             Ok(Finding { unfit: Some(unfit), .. }) => Examined::Unfit(unfit),
             _ if exit == Exit::Signal(Signal::SIGSYS as i32) => {
                 Examined::Unfit("it connects, or starts a program".to_owned())
@@ -275,17 +311,10 @@ impl Zygote {
 
     async fn prepare(self, file: DagFile, known: Option<Files>) {
         let standing = match self.try_prepare(&file, known).await {
-            Ok((zygote, files)) => {
-                tracing::debug!(
-                    team = self.shared.team,
-                    path = file.path,
-                    "a Dag file was read ahead of its tasks"
-                );
-                Standing::Ready {
-                    zygote,
-                    files,
-                    since: Instant::now(),
-                }
+            Ok(ready) => {
+                let (team, path) = (&self.shared.team, &file.path);
+                tracing::debug!(team, path, "a Dag file was read ahead of its tasks");
+                Standing::Ready(ready)
             }
             Err(reason) => {
                 tracing::debug!(
@@ -297,9 +326,9 @@ impl Zygote {
                 Standing::Unfit(Instant::now())
             }
         };
-        let ready = matches!(standing, Standing::Ready { .. });
+        let ready = matches!(standing, Standing::Ready(_));
         self.shared.prepared.set(&file, standing);
-        let shared = std::sync::Arc::downgrade(&self.shared);
+        let shared = Arc::downgrade(&self.shared);
         // What waits here must not keep the team's zygote.
         drop(self);
         if ready {
@@ -312,10 +341,10 @@ impl Zygote {
         }
     }
 
-    async fn try_prepare(&self, file: &DagFile, known: Option<Files>) -> Result<(Self, Files), String> {
+    async fn try_prepare(&self, file: &DagFile, known: Option<Files>) -> Result<Ready, String> {
         let files = match known {
-            Some(files) => files,
-            None => match self.examine(file).await.map_err(|error| error.to_string())? {
+            Some(files) if files.are_unchanged().await => files,
+            _ => match self.examine(file).await.map_err(|error| error.to_string())? {
                 Examined::Fit(files) => files,
                 Examined::Unfit(reason) => return Err(reason),
             },
@@ -329,18 +358,24 @@ impl Zygote {
         let sent = self.shared.control.send(&order, &[theirs.as_fd()]).await;
         sent.map_err(|error| error.to_string())?;
         drop(theirs);
-        let report = tokio::time::timeout(PATIENCE, control.receive()).await;
-        let pid = match report {
-            Ok(Ok(Some(Report::Prepared { pid }))) => pid,
-            Ok(Ok(Some(Report::Unfit { reason }))) => return Err(reason),
-            Ok(Ok(other)) => return Err(format!("reading it ended: {other:?}")),
-            Ok(Err(error)) => return Err(error.to_string()),
-            Err(_) => return Err(format!("it was not read within {} s", PATIENCE.as_secs())),
+        let pid = match control.receive().await {
+            Ok(Some(Report::Reading { pid })) => pid,
+            other => return Err(format!("no process to read it: {other:?}")),
         };
-        Ok((
-            startup::listening(&self.shared.team, control, pid, self.shared.shapes_instances, None),
+        match tokio::time::timeout(PATIENCE, control.receive()).await {
+            Ok(Ok(Some(Report::Prepared))) => {}
+            Ok(Ok(Some(Report::Unfit { reason }))) => return Err(reason),
+            Ok(other) => return Err(format!("reading it ended: {other:?}")),
+            Err(_) => {
+                self.kill(pid, Signal::SIGKILL, true).await;
+                return Err(format!("it was not read within {} s", PATIENCE.as_secs()));
+            }
+        }
+        Ok(Ready {
+            zygote: startup::listening(&self.shared.team, control, pid, self.shared.shapes_instances, None),
             files,
-        ))
+            since: Instant::now(),
+        })
     }
 
     /// This prepared zygote, holding the one that it came from: that must not end before what runs here.

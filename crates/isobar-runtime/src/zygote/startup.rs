@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +20,8 @@ use super::{Launch, PythonSpec, Shared, State, Zygote, ZygoteError};
 
 /// How many lines of a zygote's output an error shows.
 const OUTPUT_LINES: usize = 30;
+/// Longest line of a zygote that is shown as one, in bytes.
+const LINE_LIMIT: u64 = 64 << 10;
 /// How long a zygote may take to kill its descendants before it is killed itself.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -202,9 +204,18 @@ async fn end(process: &mut tokio::process::Child) {
 
 async fn drain(stream: Option<impl AsyncRead + Unpin>, team: String, output: Output) {
     let Some(stream) = stream else { return };
-    let mut lines = BufReader::new(stream).split(b'\n');
-    while let Ok(Some(line)) = lines.next_segment().await {
-        let line = String::from_utf8_lossy(&line).into_owned();
+    let mut stream = BufReader::new(stream);
+    let mut line = Vec::new();
+    // A line that is too long is shown in parts.
+    while (&mut stream)
+        .take(LINE_LIMIT)
+        .read_until(b'\n', &mut line)
+        .await
+        .is_ok_and(|read| read > 0)
+    {
+        let line = String::from_utf8_lossy(&std::mem::take(&mut line))
+            .trim_end_matches('\n')
+            .to_owned();
         tracing::info!(team, line, "python");
         let mut kept = output.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() == OUTPUT_LINES {
