@@ -8,11 +8,12 @@
 //! A running, threaded server cannot confine itself for one child, so the wall is put up by a second, short life of
 //! our own binary: [`command`] starts it as [`Launcher`] says, it calls [`confine_and_exec`] and becomes the program.
 //!
-//! Deliberately absent: other namespaces than that of mounts, seccomp and resource limits (a later issue). `docs/environments.md` lists what is
-//! therefore still visible to a team.
+//! Deliberately absent: other namespaces than that of mounts, seccomp and resource limits (a later issue).
+//! `docs/environments.md` lists what is therefore still visible to a team.
 
 mod confine;
 mod error;
+mod folder;
 mod identity;
 mod kernel;
 mod own_tmp;

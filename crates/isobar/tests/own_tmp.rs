@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 use isobar_config::Team;
 use isobar_model::TeamName;
@@ -30,6 +30,16 @@ fn shell(confinement: &Confinement, script: &str) -> Output {
         child.uid(NOBODY).gid(NOBODY);
     }
     child.output().expect("it starts")
+}
+
+/// Asked of another program, so that a fault of ours does not pass for the host's.
+fn host_allows_mounts() -> bool {
+    let mut asked = Command::new("unshare");
+    asked.args(["--user", "--map-current-user", "--mount", "true"]);
+    if nix::unistd::geteuid().is_root() {
+        asked.uid(NOBODY).gid(NOBODY);
+    }
+    asked.status().is_ok_and(|status| status.success())
 }
 
 fn said(output: &Output) -> String {
@@ -66,8 +76,8 @@ fn without_privileges_a_team_gets_its_tmp_in_a_user_namespace_and_nothing_more()
         let mut made = prepare(&team, None, &grounds).expect("walls");
         made.own_tmp.by = Some(Namespace::OfUser);
         if nix::unistd::geteuid().is_root() {
-            for folder in ["", "home", "tmp", "airflow", "var-tmp"] {
-                let folder = at("run").join(name).join("scratch").join(folder);
+            for folder in ["scratch", "scratch/home", "scratch/airflow", "tmp", "var-tmp"] {
+                let folder = at("run").join(name).join(folder);
                 chown(folder, Some(NOBODY), Some(NOBODY)).expect("an owner");
             }
         }
@@ -76,8 +86,11 @@ fn without_privileges_a_team_gets_its_tmp_in_a_user_namespace_and_nothing_more()
     let (alpha, beta) = (&confinements["alpha"], &confinements["beta"]);
 
     let tried = shell(alpha, "echo $TMPDIR; echo hello > /tmp/greeting && cat /tmp/greeting");
-    if !tried.status.success() && said(&tried).contains("/tmp of its own") {
-        println!("skipped: this host allows no user namespaces: {}", said(&tried));
+    if !tried.status.success() && !host_allows_mounts() {
+        println!(
+            "skipped: this host allows no user namespaces, `unshare` gets none either: {}",
+            said(&tried)
+        );
         return;
     }
     assert_eq!(said(&tried), "/tmp\nhello\n");

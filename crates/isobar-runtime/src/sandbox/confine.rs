@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::ffi::OsString;
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -15,6 +16,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, setgroups, setresgid, setresuid};
 use rustix::thread::{CapabilitiesSecureBits, clear_ambient_capability_set, set_capabilities_secure_bits};
 
+use super::own_tmp::NoOwnTmp;
 use super::{CONFINE_SUBCOMMAND, CONFINEMENT_VARIABLE, Confinement, Namespace, SandboxError, system};
 
 /// The newest Landlock ABI whose every right we have read and tried; older kernels give what they have.
@@ -71,7 +73,7 @@ fn confine(confinement: &Confinement) -> Result<(), SandboxError> {
     umask(Mode::from_bits_truncate(confinement.umask));
     let own_tmp = |by: Namespace| {
         let entered = confinement.own_tmp.enter(by);
-        entered.map_err(step("give it a /tmp of its own"))
+        entered.map_err(|reason| no_own_tmp(confinement, &reason))
     };
     if confinement.own_tmp.by == Some(Namespace::Privileged) {
         own_tmp(Namespace::Privileged)?;
@@ -147,8 +149,17 @@ fn restrict(confinement: &Confinement) -> Result<(), SandboxError> {
         .chain(confinement.write.iter().map(|path| (path.as_path(), all)))
         .chain(confinement.own_tmp.covered().map(|path| (path, all)));
     for (path, access) in own {
-        let opened = PathFd::new(path).map_err(|_| unreachable_path(confinement, path))?;
-        rules = allow(rules, path, opened, access).map_err(failed)?;
+        rules = match confinement.own_tmp.covers.iter().find(|cover| cover.own == path) {
+            Some(cover) => {
+                let opened = cover.opened().map_err(|reason| no_own_tmp(confinement, &reason))?;
+                allow(rules, path, opened, access)
+            }
+            None => {
+                let opened = PathFd::new(path).map_err(|_| unreachable_path(confinement, path))?;
+                allow(rules, path, opened, access)
+            }
+        }
+        .map_err(failed)?;
     }
     let status = rules.restrict_self().map_err(failed)?;
     let enforced = !matches!(status.ruleset, RulesetStatus::NotEnforced);
@@ -161,10 +172,18 @@ fn restrict(confinement: &Confinement) -> Result<(), SandboxError> {
     }
 }
 
+fn no_own_tmp(confinement: &Confinement, reason: &NoOwnTmp) -> SandboxError {
+    SandboxError::Step {
+        team: confinement.team.clone(),
+        step: "give it a /tmp of its own",
+        reason: reason.to_string(),
+    }
+}
+
 fn allow(
     rules: RulesetCreated,
     path: &Path,
-    opened: PathFd,
+    opened: impl AsFd,
     access: BitFlags<AccessFs>,
 ) -> Result<RulesetCreated, landlock::RulesetError> {
     let access = if path.is_dir() {

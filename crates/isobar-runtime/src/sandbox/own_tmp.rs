@@ -1,11 +1,15 @@
-//! A `/tmp` of the team's own: one folder of the team, mounted over `/tmp` in a mount namespace that all of its processes
-//! come with. Dags that hand each other files there do so as ever, and no other team sees them.
+//! A `/tmp` of the team's own: one folder of the team, mounted over `/tmp` in a mount namespace that all of its
+//! processes come with. Dags that hand each other files there do so as ever, and no other team sees them.
 //!
-//! It is comfort, not the wall: Landlock decides what may be opened, whether `/tmp` is covered or not. But Landlock's rules
-//! add up on the way to the root, so that whatever is mounted below the team's `/tmp` could be written. What may only be read
-//! is therefore mounted read-only there.
+//! It is comfort, not the wall: Landlock decides what may be opened, whether `/tmp` is covered or not. But Landlock's
+//! rules add up on the way to the root, so that whatever is mounted below the team's `/tmp` could be written. What may
+//! only be read is therefore mounted read-only there.
+//!
+//! The team's folder is mounted by root and opened to the team with all rights. It therefore lies where the team cannot
+//! exchange it, and is compared with the one that was made.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::fmt;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -18,7 +22,11 @@ use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::{Gid, Uid, chdir, getcwd};
 use serde::{Deserialize, Serialize};
 
+use super::folder::{self, Identity, by_number, existing_is_fine};
 use super::system;
+
+/// Shared memory is the host's memory: a team gets a piece of it, four times what a container usually has.
+const SHARED_MEMORY_OPTIONS: &str = "mode=1777,size=256m";
 
 /// How a process comes to a mount namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +35,15 @@ pub enum Namespace {
     Privileged,
     /// In a user namespace, where it is nobody else than the team's user.
     OfUser,
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Privileged => "as root",
+            Self::OfUser => "in a user namespace",
+        })
+    }
 }
 
 impl Namespace {
@@ -46,10 +63,53 @@ impl Namespace {
 pub struct OwnTmp {
     /// How; none: nothing is covered.
     pub by: Option<Namespace>,
-    /// A folder of the host, and the folder of the team that is seen in its place.
-    pub covers: Vec<(PathBuf, PathBuf)>,
+    /// What is covered.
+    pub covers: Vec<Cover>,
     /// What the team needs of that which lies below a covered folder; it stays where it is.
     pub keep: Vec<Kept>,
+}
+
+/// A folder of the host, and the team's own that is seen in its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cover {
+    /// The folder of the host.
+    pub host: PathBuf,
+    /// The team's own. It may write in it, so it must be that one and no other.
+    pub own: PathBuf,
+    /// Which folder was made for it there.
+    pub made: Identity,
+}
+
+impl Cover {
+    /// The team's own folder, if it still is the one that was made.
+    pub(super) fn opened(&self) -> Result<OwnedFd, NoOwnTmp> {
+        let replaced = || NoOwnTmp::Replaced(self.own.clone());
+        let opened = folder::itself(&self.own).map_err(|errno| match errno {
+            Errno::ENOTDIR | Errno::ELOOP => replaced(),
+            source => NoOwnTmp::Path {
+                path: self.own.clone(),
+                source,
+            },
+        })?;
+        if Identity::of(&opened)? == self.made {
+            Ok(opened)
+        } else {
+            Err(replaced())
+        }
+    }
+}
+
+/// Why a process does not get a `/tmp` of its own.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoOwnTmp {
+    #[error("{0}")]
+    Refused(#[from] Errno),
+    #[error("`{0}` is not the folder that Isobar made there; it makes it anew when the server starts")]
+    Replaced(PathBuf),
+    #[error("`{path}` cannot be shown in it: {source}")]
+    Path { path: PathBuf, source: Errno },
+    #[error("the team may only read `{0}`, and something else is mounted inside it")]
+    MountInside(PathBuf),
 }
 
 /// Something of the host that stays visible below a folder that is covered.
@@ -64,13 +124,12 @@ pub struct Kept {
 impl OwnTmp {
     /// Covers `/tmp` and `/var/tmp` with these folders, except where the team was given them, or what they lie in, by name.
     /// `read` and `write` are all that the team must see, however it is spelled.
-    pub(super) fn plan(covers: [(&str, &Path); 2], read: &[PathBuf], write: &[PathBuf]) -> Self {
-        let covers: Vec<(PathBuf, PathBuf)> = covers
+    pub(super) fn plan(covers: [Cover; 2], read: &[PathBuf], write: &[PathBuf]) -> Self {
+        let covers: Vec<Cover> = covers
             .into_iter()
-            .map(|(host, own)| (PathBuf::from(host), own.to_owned()))
             // One that is a link is covered where it leads to, or lies elsewhere.
-            .filter(|(host, _)| host.canonicalize().is_ok_and(|real| real == *host) && host.is_dir())
-            .filter(|(host, _)| !read.iter().chain(write).any(|path| host.starts_with(path)))
+            .filter(|cover| cover.host.canonicalize().is_ok_and(|real| real == cover.host) && cover.host.is_dir())
+            .filter(|cover| !read.iter().chain(write).any(|path| cover.host.starts_with(path)))
             .collect();
         let all = |paths: &[PathBuf], writable| {
             paths
@@ -79,7 +138,7 @@ impl OwnTmp {
                 .collect::<Vec<_>>()
         };
         let mut needed = [all(write, true), all(read, false)].concat();
-        needed.retain(|(path, _)| covers.iter().any(|(host, _)| path.starts_with(host)));
+        needed.retain(|(path, _)| covers.iter().any(|cover| path.starts_with(&cover.host)));
         // Folders before what is in them; what may be written before the same for reading.
         needed.sort_by(|(one, writable), (other, also)| one.cmp(other).then(also.cmp(writable)));
         let mut keep: Vec<Kept> = Vec::new();
@@ -98,11 +157,11 @@ impl OwnTmp {
     /// The folders of the host that the team sees its own in.
     pub(super) fn covered(&self) -> impl Iterator<Item = &Path> {
         let covers = self.by.is_some().then_some(&self.covers);
-        covers.into_iter().flatten().map(|(host, _)| host.as_path())
+        covers.into_iter().flatten().map(|cover| cover.host.as_path())
     }
 
     /// Moves this process into a mount namespace with these folders covered. What it opened before stays as it was.
-    pub(super) fn enter(&self, by: Namespace) -> Result<(), Errno> {
+    pub(super) fn enter(&self, by: Namespace) -> Result<(), NoOwnTmp> {
         let here = getcwd()?;
         match by {
             Namespace::Privileged => unshare(CloneFlags::CLONE_NEWNS)?,
@@ -111,24 +170,26 @@ impl OwnTmp {
         // What the host mounts later appears here, too; nothing that is mounted here appears there.
         attach(None, Path::new("/"), MsFlags::MS_REC | MsFlags::MS_SLAVE)?;
         // Opened after the change: what was open before belongs to the other namespace and cannot be mounted here.
-        let opened = |path: &Path| open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
         let kept: Vec<(&Kept, OwnedFd)> = self
             .keep
             .iter()
             // What does not exist yet is no loss.
-            .filter_map(|kept| Some((kept, opened(&kept.path).ok()?)))
+            .filter_map(|kept| Some((kept, folder::followed(&kept.path).ok()?)))
             .collect();
-        refuse_mounts_below(kept.iter().map(|(kept, _)| *kept))?;
+        refuse_mounts_below(&kept)?;
         let own: Vec<(&PathBuf, OwnedFd)> = self
             .covers
             .iter()
-            .map(|(host, own)| Ok((host, opened(own)?)))
-            .collect::<Result<_, Errno>>()?;
+            .map(|cover| Ok((&cover.host, cover.opened()?)))
+            .collect::<Result<_, NoOwnTmp>>()?;
         for (host, own) in &own {
             attach(Some(&by_number(own)), host, MsFlags::MS_BIND | MsFlags::MS_REC)?;
         }
         for (kept, source) in &kept {
-            let place = self.place_for(&kept.path, source)?;
+            let place = self.place_for(&kept.path, source).map_err(|source| NoOwnTmp::Path {
+                path: kept.path.clone(),
+                source,
+            })?;
             attach(
                 Some(&by_number(source)),
                 &by_number(&place),
@@ -141,10 +202,10 @@ impl OwnTmp {
         let memory = Path::new(system::SHARED_MEMORY);
         if memory.is_dir() {
             let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-            mount(Some("tmpfs"), memory, Some("tmpfs"), flags, Some("mode=1777"))?;
+            mount(Some("tmpfs"), memory, Some("tmpfs"), flags, Some(SHARED_MEMORY_OPTIONS))?;
         }
         // The working directory of before would be one of the covered host.
-        chdir(&here)
+        Ok(chdir(&here)?)
     }
 
     /// Something in the team's folder to mount `path` on. The team may have put links there: none is followed, as this may
@@ -153,20 +214,28 @@ impl OwnTmp {
         let found = self
             .covers
             .iter()
-            .find_map(|(host, _)| Some((host, path.strip_prefix(host).ok()?)));
+            .find_map(|cover| Some((&cover.host, path.strip_prefix(&cover.host).ok()?)));
         let (host, rest) = found.ok_or(Errno::EINVAL)?;
         let look = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let is_folder = SFlag::from_bits_truncate(fstat(source)?.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR;
         let mut at = openat(AT_FDCWD, host, look | OFlag::O_DIRECTORY, Mode::empty())?;
+        let mut so_far = host.clone();
         let mut parts = rest.components().peekable();
         while let Some(part) = parts.next() {
             let part = part.as_os_str();
+            // Inside what is mounted already it is there, or nowhere: nothing is made in folders of the host.
+            let of_host = self.keep.iter().any(|kept| so_far.starts_with(&kept.path));
+            so_far.push(part);
             if parts.peek().is_some() || is_folder {
-                existing_is_fine(mkdirat(&at, part, Mode::from_bits_truncate(0o755)))?;
+                if !of_host {
+                    existing_is_fine(mkdirat(&at, part, Mode::from_bits_truncate(0o755)))?;
+                }
                 at = openat(&at, part, look | OFlag::O_DIRECTORY, Mode::empty())?;
             } else {
                 let make = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-                existing_is_fine(openat(&at, part, make, Mode::from_bits_truncate(0o644)).map(drop))?;
+                if !of_host {
+                    existing_is_fine(openat(&at, part, make, Mode::from_bits_truncate(0o644)).map(drop))?;
+                }
                 at = openat(&at, part, look, Mode::empty())?;
                 if SFlag::from_bits_truncate(fstat(&at)?.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
                     return Err(Errno::ELOOP);
@@ -227,20 +296,19 @@ fn close_to_writing(path: &Path, source: &OwnedFd) -> Result<(), Errno> {
 }
 
 /// Mounts below what may only be read would stay open to writing: there the team goes without.
-fn refuse_mounts_below<'a>(mut kept: impl Iterator<Item = &'a Kept> + Clone) -> Result<(), Errno> {
+fn refuse_mounts_below(kept: &[(&Kept, OwnedFd)]) -> Result<(), NoOwnTmp> {
     let table = std::fs::read_to_string("/proc/self/mountinfo").map_err(|_| Errno::EIO)?;
     let places: Vec<PathBuf> = table
         .lines()
         .filter_map(|line| line.split(' ').nth(4))
         .map(|place| PathBuf::from(plain(place)))
         .collect();
-    let below = |kept: &Kept| {
-        places
-            .iter()
-            .any(|place| *place != kept.path && place.starts_with(&kept.path))
-    };
-    if kept.any(|kept| !kept.writable && below(kept)) {
-        return Err(Errno::EBUSY);
+    for (kept, source) in kept.iter().filter(|(kept, _)| !kept.writable) {
+        // The table knows no links.
+        let real = std::fs::read_link(by_number(source)).map_err(|_| Errno::EIO)?;
+        if places.iter().any(|place| *place != real && place.starts_with(&real)) {
+            return Err(NoOwnTmp::MountInside(kept.path.clone()));
+        }
     }
     Ok(())
 }
@@ -256,16 +324,4 @@ fn plain(place: &str) -> String {
 
 fn attach(source: Option<&Path>, target: &Path, flags: MsFlags) -> Result<(), Errno> {
     mount(source, target, None::<&Path>, flags, None::<&Path>)
-}
-
-/// A path that leads to what is open, whatever happens to its name.
-fn by_number(opened: &OwnedFd) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()))
-}
-
-fn existing_is_fine(made: Result<(), Errno>) -> Result<(), Errno> {
-    match made {
-        Err(Errno::EEXIST) => Ok(()),
-        other => other,
-    }
 }

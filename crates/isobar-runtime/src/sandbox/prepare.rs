@@ -2,17 +2,28 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use isobar_config::{Isolation, Team};
+use nix::errno::Errno;
+use nix::fcntl::openat;
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use super::folder::{self, Identity, by_number, existing_is_fine};
+use super::own_tmp::Cover;
 use super::{Confinement, OsUser, OwnTmp, SandboxError, kernel, system};
+
+/// How often a folder is made anew where somebody puts other things in its place.
+const ATTEMPTS: usize = 16;
 
 /// Where a team's children live, and what they must never see.
 #[derive(Clone, Debug)]
 pub struct Grounds {
-    /// The team's folder for run-time things ([`isobar_config::Config::run_folder`]); `scratch` is made inside.
+    /// The team's folder for run-time things ([`isobar_config::Config::run_folder`]); `scratch`, `tmp` and `var-tmp` are
+    /// made inside. It stays the server's: what is mounted for the team must not be for the team to exchange.
     pub run_folder: PathBuf,
     /// To read: environment, base Python ([`crate::environment::Environment::read`]), the agent's folder.
     pub read: Vec<PathBuf>,
@@ -35,14 +46,24 @@ pub fn prepare(team: &Team, user: Option<OsUser>, grounds: &Grounds) -> Result<C
         return Err(SandboxError::NoLandlock { team: name.to_owned() });
     }
 
-    let scratch = grounds.run_folder.join("scratch");
-    let folders = ["home", "tmp", "airflow", "var-tmp"].map(|part| scratch.join(part));
-    make_passable(name, &grounds.run_folder)?;
-    for folder in [&scratch].into_iter().chain(&folders) {
-        make_private(name, folder, user)?;
-    }
+    let run_folder = &grounds.run_folder;
+    make_passable(name, run_folder)?;
+    let ground = folder::followed(run_folder).map_err(|errno| failed(name, run_folder)(errno.into()))?;
+    let [scratch, tmp, lasting_tmp] = ["scratch", "tmp", "var-tmp"].map(|part| run_folder.join(part));
+    let [home, airflow_home] = ["home", "airflow"].map(|part| scratch.join(part));
+    let own = make_private(name, &ground, &scratch, user)?;
+    make_private(name, &own, &home, user)?;
+    make_private(name, &own, &airflow_home, user)?;
+    let cover = |host: &str, own: &Path| {
+        let opened = make_private(name, &ground, own, user)?;
+        Ok(Cover {
+            host: host.into(),
+            own: fs::canonicalize(own).map_err(failed(name, own))?,
+            made: Identity::of(&opened).map_err(|errno| failed(name, own)(errno.into()))?,
+        })
+    };
+    let covers = [cover(system::TMP, &tmp)?, cover(system::LASTING_TMP, &lasting_tmp)?];
     make_write_folders(team, user)?;
-    let [home, tmp, airflow_home, lasting_tmp] = folders;
 
     let mut read: Vec<PathBuf> = team
         .folders
@@ -53,14 +74,10 @@ pub fn prepare(team: &Team, user: Option<OsUser>, grounds: &Grounds) -> Result<C
         .collect();
     read.sort();
     read.dedup();
-    let mut write = vec![scratch];
+    let mut write = vec![scratch, tmp.clone(), lasting_tmp];
     write.extend(team.write_folders.iter().cloned());
     let spelled = (read.clone(), write.clone());
     let (read, write) = (resolved(read), resolved(write));
-    let covers = [
-        (system::TMP, tmp.as_path()),
-        (system::LASTING_TMP, lasting_tmp.as_path()),
-    ];
     let own_tmp = OwnTmp::plan(
         covers,
         &[spelled.0, read.clone()].concat(),
@@ -152,33 +169,47 @@ fn make_folders(team: &str, folder: &Path, mode: u32) -> Result<(), SandboxError
     }
 }
 
-fn make_private(team: &str, folder: &Path, user: Option<OsUser>) -> Result<(), SandboxError> {
-    match fs::DirBuilder::new().mode(0o700).create(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(team, folder)(error)),
-        _ => {}
+/// Makes a folder for the team alone, in one that is open, and answers it opened. Where the team owns that one it may
+/// put a link there at any moment: owner and mode are changed of what is open, never of a name.
+fn make_private(team: &str, parent: &OwnedFd, folder: &Path, user: Option<OsUser>) -> Result<OwnedFd, SandboxError> {
+    let opened = made_in(parent, folder).map_err(|errno| failed(team, folder)(errno.into()))?;
+    let path = by_number(&opened);
+    let found = fs::metadata(&path).map_err(failed(team, folder))?;
+    give(team, folder, &opened, &found, user)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(failed(team, folder))?;
+    Ok(opened)
+}
+
+/// The folder of that name in `parent`, made if need be. Something else in its place is removed.
+fn made_in(parent: &OwnedFd, folder: &Path) -> Result<OwnedFd, Errno> {
+    let name = folder.file_name().ok_or(Errno::EINVAL)?;
+    for _ in 0..ATTEMPTS {
+        existing_is_fine(mkdirat(parent, name, Mode::S_IRWXU))?;
+        match openat(parent, name, folder::ITSELF, Mode::empty()) {
+            Err(Errno::ENOTDIR | Errno::ELOOP) => match unlinkat(parent, name, UnlinkatFlags::NoRemoveDir) {
+                Ok(()) | Err(Errno::ENOENT | Errno::EISDIR) => {}
+                Err(errno) => return Err(errno),
+            },
+            Err(Errno::ENOENT) => {}
+            opened => return opened,
+        }
     }
-    // A child may have put a link here; owners and modes are changed on real folders only.
-    let found = fs::symlink_metadata(folder).map_err(failed(team, folder))?;
-    if !found.is_dir() {
-        fs::remove_file(folder).map_err(failed(team, folder))?;
-        return make_private(team, folder, user);
-    }
-    give(team, folder, &found, user)?;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(failed(team, folder))
+    Err(Errno::ENOTDIR)
 }
 
 fn make_writable(team: &str, folder: &Path, user: Option<OsUser>) -> Result<(), SandboxError> {
     let new = !folder.exists();
     make_folders(team, folder, 0o755)?;
     let Some(user) = user else { return Ok(()) };
-    let found = fs::metadata(folder).map_err(failed(team, folder))?;
-    let empty = || fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
+    let opened = folder::followed(folder).map_err(|errno| failed(team, folder)(errno.into()))?;
+    let found = fs::metadata(by_number(&opened)).map_err(failed(team, folder))?;
+    let empty = || fs::read_dir(by_number(&opened)).is_ok_and(|mut entries| entries.next().is_none());
     let mode = found.mode();
     let may_write = (found.uid() == user.uid && mode & 0o300 == 0o300)
         || (found.gid() == user.gid && mode & 0o030 == 0o030)
         || mode & 0o003 == 0o003;
     if new || (!may_write && empty()) {
-        give(team, folder, &found, Some(user))
+        give(team, folder, &opened, &found, Some(user))
     } else if may_write {
         Ok(())
     } else {
@@ -190,10 +221,16 @@ fn make_writable(team: &str, folder: &Path, user: Option<OsUser>) -> Result<(), 
     }
 }
 
-fn give(team: &str, folder: &Path, found: &fs::Metadata, user: Option<OsUser>) -> Result<(), SandboxError> {
+fn give(
+    team: &str,
+    folder: &Path,
+    opened: &OwnedFd,
+    found: &fs::Metadata,
+    user: Option<OsUser>,
+) -> Result<(), SandboxError> {
     match user {
         Some(user) if (found.uid(), found.gid()) != (user.uid, user.gid) => {
-            chown(folder, Some(user.uid), Some(user.gid)).map_err(failed(team, folder))
+            chown(by_number(opened), Some(user.uid), Some(user.gid)).map_err(failed(team, folder))
         }
         _ => Ok(()),
     }

@@ -3,9 +3,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Once;
 
-use super::{Confinement, Launcher, Namespace, OwnTmp, SandboxError, command};
+use super::folder::{self, Identity};
+use super::own_tmp::Cover;
+use super::{Confinement, Launcher, Namespace, OwnTmp, SandboxError, command, system};
 
 /// What the trial does: it lists the Dag folders and opens what a task opens first.
 const TRIAL: &str = "import os, sys, encodings, tempfile
@@ -50,8 +51,7 @@ pub fn rehearse_all_ways(
     python: &Path,
     folders: &[PathBuf],
 ) -> Result<Confinement, SandboxError> {
-    static SAID: Once = Once::new();
-    let mut refused = None;
+    let mut reasons = Vec::new();
     // Without walls the team sees the host as it is, `/tmp` as well.
     let ways = Namespace::to_try().iter().filter(|_| confinement.landlock);
     for way in ways {
@@ -59,14 +59,16 @@ pub fn rehearse_all_ways(
         other.own_tmp.by = Some(*way);
         match rehearse(launcher, &other, python, folders) {
             Ok(()) => return Ok(other),
-            Err(error) => refused = Some(error),
+            Err(error) => reasons.push(format!("{way}: {error}")),
         }
     }
     rehearse(launcher, &confinement, python, folders)?;
-    if let Some(error) = refused {
-        SAID.call_once(|| {
-            tracing::warn!(%error, "teams have no /tmp here: this host lets Isobar mount none for them (docs/environments.md)");
-        });
+    if !reasons.is_empty() {
+        tracing::warn!(
+            team = %confinement.team,
+            "the team has no /tmp of its own (docs/environments.md): {}",
+            reasons.join("; ")
+        );
     }
     Ok(confinement)
 }
@@ -74,6 +76,14 @@ pub fn rehearse_all_ways(
 /// How teams get a `/tmp` of their own on this host; none where they get none.
 #[must_use]
 pub fn way_to_own_tmp(launcher: &Launcher) -> Option<Namespace> {
+    // The host's own over itself.
+    let own = Path::new(system::TMP).canonicalize().ok()?;
+    let made = folder::itself(&own).and_then(|opened| Identity::of(&opened)).ok()?;
+    let cover = Cover {
+        host: system::TMP.into(),
+        own,
+        made,
+    };
     let trial = |by: Namespace| Confinement {
         team: "(trial)".to_owned(),
         landlock: false,
@@ -85,7 +95,7 @@ pub fn way_to_own_tmp(launcher: &Launcher) -> Option<Namespace> {
         airflow_home: "/".into(),
         own_tmp: OwnTmp {
             by: Some(by),
-            covers: vec![("/tmp".into(), "/tmp".into())],
+            covers: vec![cover.clone()],
             keep: Vec::new(),
         },
         umask: 0o022,

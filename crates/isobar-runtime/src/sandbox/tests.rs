@@ -12,6 +12,7 @@ use nix::unistd::Uid;
 
 use super::*;
 
+mod folder;
 mod own_tmp;
 
 /// Not a test: the test binary plays the launcher. It runs as a test of that name because libtest owns `main`.
@@ -128,6 +129,8 @@ def attempt(kind, path):
     elif kind == "list": os.listdir(path)
     elif kind == "remove": os.remove(path)
     elif kind == "make": os.mkdir(path)
+    elif kind == "remove folder": os.rmdir(path)
+    elif kind == "rename": os.rename(path, path + ".old")
     elif kind == "truncate": os.truncate(path, 0)
     elif kind == "kill": os.kill(int(path), 0)
     elif kind == "run": assert os.system(path) == 0
