@@ -25,8 +25,11 @@ use crate::execution::Execution;
 const HOLD: SignedDuration = SignedDuration::from_mins(5);
 /// How long a caller is kept waiting.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// The same, where many runs are to be listed.
+/// The same, where many runs are to be listed. A helper that is stopped over it (`scheduler.question_timeout`) is asked a second
+/// time within it.
 const LONGEST_LIST_WAIT: Duration = Duration::from_secs(30);
+/// An answer of the last moment is still there for the caller's last look.
+const LAST_LOOK: Duration = Duration::from_secs(1);
 /// How often the answer is looked for where no hint comes.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -232,6 +235,7 @@ impl Execution {
         Ok(moments)
     }
 
+    /// It takes connections of its own: callers hold none meanwhile, or a few of them would leave none for anybody's requests.
     async fn ask_and_wait(
         &self,
         scope: TeamScope,
@@ -241,16 +245,19 @@ impl Execution {
         longest: Duration,
     ) -> Result<Value, Unanswered> {
         body["ask"] = kind.as_str().into();
+        let mut hints = self.store.signals().subscribe();
+        let mut tx = self.store.begin().await?;
+        let now = Timestamp::now();
         let question = NewQuestion {
             kind,
             dag_id: dag_id.into(),
             subject: Uuid::new_v4().simple().to_string(),
             body,
             version_id: None,
+            // A caller that goes away forgets nothing: a claim does.
+            wanted_until: Some(now + longest + LAST_LOOK),
         };
-        let mut hints = self.store.signals().subscribe();
-        let mut tx = self.store.begin().await?;
-        let id = questions::ask(&mut tx, scope, &question, Timestamp::now()).await?;
+        let id = questions::ask(&mut tx, scope, &question, now).await?;
         tx.commit().await?;
         let until = Instant::now() + longest;
         loop {

@@ -62,7 +62,7 @@ impl Execution {
         let (mut meant, mut head, mut dag) = self.triggerable(&mut tx, caller, dag_id).await?;
         let mut asked = None;
         let key = body.partition_key.as_deref();
-        partition_date(&dag, &meant.dag_id, key).map_err(key_refusal)?;
+        partition_date(&dag, &meant.dag_id, key).map_err(|error| key_refusal(&meant, error))?;
         if let Some(question) = python_timetable(&dag, key.is_some())
             && (body.logical_date.is_some() || key.is_some())
         {
@@ -144,15 +144,7 @@ impl Execution {
         };
         match self.ask_manual_run(meant.scope, &ask).await {
             Ok(run) => Ok(run),
-            // The words are the owner's code's, which another team does not hear.
-            Err(Unanswered::Refused(reason)) => {
-                let reason = if meant.foreign {
-                    "The Dag has no such partition".to_owned()
-                } else {
-                    reason
-                };
-                Err(refusal(400, "invalid_partition_key", reason))
-            }
+            Err(Unanswered::Refused(reason)) => Err(key_refusal(meant, PartitionKeyError::Invalid(reason))),
             Err(Unanswered::Store(error)) => Err(broken(error)),
             Err(Unanswered::Python(_)) if meant.foreign => Err(refusal(
                 503,
@@ -176,7 +168,8 @@ impl Execution {
         asked: Option<ManualRun>,
     ) -> Result<NewRun, Refusal> {
         check_run_id(run_id)?;
-        let by_rule = partition_date(dag, &meant.dag_id, body.partition_key.as_deref()).map_err(key_refusal)?;
+        let by_rule = partition_date(dag, &meant.dag_id, body.partition_key.as_deref())
+            .map_err(|error| key_refusal(meant, error))?;
         let run_after = body.run_after.map_or_else(Timestamp::now, |at| at.0);
         let timetable = Timetable::from_model(&dag.timetable).map_err(|error| value_error(error.to_string()))?;
         let partition_date = asked.as_ref().and_then(|run| run.partition_date).or(by_rule);
@@ -264,13 +257,16 @@ impl Execution {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
-fn key_refusal(error: PartitionKeyError) -> Refusal {
-    let reason = match &error {
-        PartitionKeyError::NotPartitioned(_) => "not_partitioned",
-        PartitionKeyError::Invalid(_) => "invalid_partition_key",
-    };
-    refusal(400, reason, error.to_string())
+/// What is wrong with a partition key. Why a key is none of the Dag's is said in words of its mappers, built in or the owner's own
+/// classes: another team does not hear them.
+fn key_refusal(meant: &Meant, error: PartitionKeyError) -> Refusal {
+    match error {
+        PartitionKeyError::NotPartitioned(_) => refusal(400, "not_partitioned", error.to_string()),
+        PartitionKeyError::Invalid(_) if meant.foreign => {
+            refusal(400, "invalid_partition_key", "The Dag has no such partition")
+        }
+        PartitionKeyError::Invalid(reason) => refusal(400, "invalid_partition_key", reason),
+    }
 }
 
 fn already_exists(dag_id: &str, run_id: &str) -> Refusal {

@@ -276,6 +276,36 @@ async fn another_teams_dag_is_triggered_by_a_request_that_a_scheduler_carries_ou
 }
 
 #[tokio::test]
+async fn another_team_hears_no_words_of_a_mapper_that_refuses_a_key() {
+    for stage in stages().await {
+        let (theirs, own) = (stage.running(ALPHA, "mine").await, stage.running(BETA, "of_beta").await);
+        let mut target = dag("open_door", &["a"]);
+        target["dag"]["timetable"] = json!({"__type": "airflow.timetables.simple.PartitionedAssetTimetable", "__var": {
+            "asset_condition": asset("n", "u"),
+            "default_partition_mapper": {"__type": "airflow.partition_mappers.allowed_key.AllowedKeyMapper",
+                "__var": {"allowed_keys": ["acquisition"]}},
+        }});
+        stage.parse(BETA, "open_door.py", vec![target]).await;
+        let trigger = |dag_id: &str| Operation::TriggerDagRun {
+            dag_id: dag_id.to_owned(),
+            run_id: "r".to_owned(),
+            body: json!({"partition_key": "merger"}),
+        };
+        let to_own = stage.call(&own, trigger("open_door")).await.unwrap_err();
+        let message = to_own.detail["message"].as_str().unwrap();
+        assert!(message.contains("acquisition"), "{message}");
+        let to_theirs = stage.call(&theirs, trigger("beta:open_door")).await.unwrap_err();
+        assert_eq!(
+            (to_theirs.status, to_theirs.detail),
+            (
+                400,
+                json!({"reason": "invalid_partition_key", "message": "The Dag has no such partition"})
+            )
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_run_is_triggered_once_and_its_conf_is_checked() {
     for stage in stages().await {
         let mine = stage.running(ALPHA, "mine").await;

@@ -217,6 +217,10 @@ impl Manager {
         let mut left = claimed.into_iter().collect::<std::collections::VecDeque<_>>();
         let mut said: Vec<(i64, Said)> = Vec::new();
         while let Some(question) = left.pop_front() {
+            if question.wanted_until.is_some_and(|end| end <= Timestamp::now()) {
+                // Those before it took long; the next claim forgets it.
+                continue;
+            }
             if let Err(reason) = self.have_a_helper().await {
                 self.tell(&mut said).await;
                 let ids = std::iter::once(question.id)

@@ -100,6 +100,7 @@ impl Pass<'_> {
                 "ahead": RUNS_AT_ONCE,
             }),
             version_id: None,
+            wanted_until: None,
         };
         let scope = self.setting.org.team(key.team);
         questions::ask(self.tx, scope, &question, self.now).await.map(drop)
@@ -127,7 +128,7 @@ impl Pass<'_> {
         };
         match kind {
             QuestionKind::NextRun => self.take_next_run(&key, said).await,
-            QuestionKind::Partitions => self.take_partitions(&key, said).await,
+            QuestionKind::Partitions => self.take_partitions(&key, id, said).await,
             QuestionKind::Instances => self.take_shapes(&key, &RunId::from(subject), said).await,
             // Whoever waits reads the row.
             QuestionKind::ManualInterval | QuestionKind::RunsBetween | QuestionKind::PartitionMoments => Ok(()),

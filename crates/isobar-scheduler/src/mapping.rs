@@ -147,24 +147,31 @@ impl Pass<'_> {
             subject: String::new(),
             body: wanted.body(),
             version_id: None,
+            wanted_until: None,
         };
         dag.mapped.asked = Some(wanted);
         questions::ask(self.tx, scope, &question, self.now).await.map(drop)
     }
 
     /// Takes in what was said of a Dag's mappers.
-    pub(crate) async fn take_partitions(&mut self, key: &DagKey, said: Said) -> Result<(), StoreError> {
+    pub(crate) async fn take_partitions(&mut self, key: &DagKey, id: i64, said: Said) -> Result<(), StoreError> {
+        let mut unusable = false;
         let problem = match (said, self.memory.dags.get_mut(key)) {
             (_, None) => return Ok(()),
             (Said::Answer(answer), Some(dag)) => {
                 let asked = dag.mapped.asked.take().unwrap_or_default();
                 // Nothing is asked by this scheduler: it was another's question, and what is not known is asked again.
                 let foreign = asked.keys.is_empty() && asked.partitions.is_empty();
-                let taken = foreign || dag.mapped.take(asked, &answer).is_some();
-                (!taken).then(|| "the answer of the team's Python cannot be used".to_owned())
+                unusable = !foreign && dag.mapped.take(asked, &answer).is_none();
+                unusable.then(|| "the answer of the team's Python cannot be used".to_owned())
             }
             (Said::Problem(reason) | Said::Later(reason), Some(_)) => Some(reason),
         };
+        if let Some(reason) = problem.as_deref().filter(|_| unusable) {
+            // What waits shall not wait for the next arrival: the second answer has what is not known asked anew.
+            let scope = self.setting.org.team(key.team);
+            questions::ask_again(self.tx, scope, id, reason, self.now).await?;
+        }
         let failed = problem.is_some();
         let problem = problem.map(|reason| {
             tracing::warn!(team = %key.team, dag = %key.dag_id, reason, "the Dag's partition mappers cannot be asked");

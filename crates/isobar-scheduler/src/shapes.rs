@@ -190,6 +190,7 @@ impl Pass<'_> {
                 })).collect::<Vec<_>>(),
             }),
             version_id: Some(version),
+            wanted_until: None,
         };
         let keys: Vec<TaskKey> = unsaid.iter().map(|ti| ti.task_key()).collect();
         questions::ask(self.tx, scope, &question, self.now).await?;

@@ -21,6 +21,11 @@ const MIGRATIONS: &[Migration] = &[
         "deadlines_of_cleared_runs",
         include_str!("../migrations/0014_deadlines_of_cleared_runs.sql"),
     ),
+    (
+        16,
+        "questions_with_an_end",
+        include_str!("../migrations/0016_questions_with_an_end.sql"),
+    ),
 ];
 
 /// The newest migration that this binary knows.

@@ -33,6 +33,8 @@ pub struct NewQuestion {
     pub body: Value,
     /// The Dag version that the helper must know.
     pub version_id: Option<Uuid>,
+    /// When nobody waits for the answer any more; none where it is wanted however late it is.
+    pub wanted_until: Option<Timestamp>,
 }
 
 /// What has been said to a question.
@@ -55,10 +57,10 @@ pub struct Answered {
 pub async fn ask(tx: &mut Tx, scope: TeamScope, new: &NewQuestion, now: Timestamp) -> Result<i64, StoreError> {
     let id = next_ids(tx, scope, Counter::Question, 1).await?;
     tx.run(
-        "INSERT INTO team_question (team_no, id, kind, dag_id, subject, body, version_id, asked_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (team_no, dag_id, kind, subject) DO UPDATE SET \
+        "INSERT INTO team_question (team_no, id, kind, dag_id, subject, body, version_id, asked_at, wanted_until) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (team_no, dag_id, kind, subject) DO UPDATE SET \
          id = excluded.id, body = excluded.body, version_id = excluded.version_id, asked_at = excluded.asked_at, \
-         claimed_until = NULL, attempts = 0, answered_at = NULL, answer = NULL, problem = NULL",
+         wanted_until = excluded.wanted_until, claimed_until = NULL, attempts = 0, answered_at = NULL, answer = NULL, problem = NULL",
         vals![
             scope.team(),
             id,
@@ -67,7 +69,8 @@ pub async fn ask(tx: &mut Tx, scope: TeamScope, new: &NewQuestion, now: Timestam
             &new.subject,
             &new.body,
             new.version_id,
-            now
+            now,
+            new.wanted_until
         ],
     )
     .await?;
@@ -75,7 +78,8 @@ pub async fn ask(tx: &mut Tx, scope: TeamScope, new: &NewQuestion, now: Timestam
     Ok(id)
 }
 
-/// Claims open questions, oldest first. One that is not answered within `hold` may be claimed again.
+/// Claims open questions, oldest first. One that is not answered within `hold` may be claimed again. Those that nobody waits for
+/// any more are forgotten first: who asked them may be gone.
 ///
 /// # Errors
 /// The database failed.
@@ -86,13 +90,18 @@ pub async fn claim(
     now: Timestamp,
     hold: SignedDuration,
 ) -> Result<Vec<OpenQuestion>, StoreError> {
+    tx.run(
+        "DELETE FROM team_question WHERE team_no = $1 AND wanted_until IS NOT NULL AND wanted_until <= $2",
+        vals![scope.team(), now],
+    )
+    .await?;
     let skip = tx.dialect().skip_locked();
     let rows = tx
         .rows(
             &format!(
                 "UPDATE team_question SET claimed_until = $1 WHERE team_no = $2 AND id IN (SELECT id FROM team_question \
                  WHERE team_no = $2 AND answered_at IS NULL AND (claimed_until IS NULL OR claimed_until <= $3) \
-                 ORDER BY id LIMIT $4 {skip}) RETURNING id, dag_id, body, version_id"
+                 ORDER BY id LIMIT $4 {skip}) RETURNING id, dag_id, body, version_id, wanted_until"
             ),
             vals![now + hold, scope.team(), now, limit],
         )
@@ -105,6 +114,7 @@ pub async fn claim(
                 dag_id: row.text("dag_id")?.into(),
                 body: row.json("body")?,
                 version_id: row.maybe_uuid("version_id")?,
+                wanted_until: row.maybe_time("wanted_until")?,
             })
         })
         .collect::<Result<Vec<_>, StoreError>>()?;
@@ -162,9 +172,7 @@ pub async fn said(tx: &mut Tx, scope: TeamScope, all: &[(i64, Said)], now: Times
                 .await?;
             }
             Said::Problem(reason) | Said::Later(reason) => {
-                let attempts = row.int("attempts")?;
-                let doubled = 2_i32.saturating_pow(u32::try_from(attempts).unwrap_or(0).min(10));
-                let pause = (FIRST_PAUSE * doubled).min(LONGEST_PAUSE);
+                let pause = pause_after(row.int("attempts")?);
                 tx.run(
                     "UPDATE team_question SET claimed_until = $3, attempts = attempts + 1, problem = $4 \
                      WHERE team_no = $1 AND id = $2",
@@ -180,6 +188,34 @@ pub async fn said(tx: &mut Tx, scope: TeamScope, all: &[(i64, Said)], now: Times
         }
     }
     Ok(())
+}
+
+/// Has a question asked again whose answer cannot be used, after the pause of one that failed.
+///
+/// # Errors
+/// The database failed.
+pub async fn ask_again(tx: &mut Tx, scope: TeamScope, id: i64, reason: &str, now: Timestamp) -> Result<(), StoreError> {
+    let row = tx
+        .row(
+            "SELECT attempts FROM team_question WHERE team_no = $1 AND id = $2",
+            vals![scope.team(), id],
+        )
+        .await?;
+    let Some(row) = row else { return Ok(()) };
+    let pause = pause_after(row.int("attempts")?);
+    tx.run(
+        "UPDATE team_question SET answered_at = NULL, answer = NULL, claimed_until = $3, attempts = attempts + 1, \
+         problem = $4 WHERE team_no = $1 AND id = $2",
+        vals![scope.team(), id, now + pause, reason],
+    )
+    .await?;
+    tx.wake(Wake::Questions(scope.team()));
+    Ok(())
+}
+
+fn pause_after(attempts: i64) -> SignedDuration {
+    let doubled = 2_i32.saturating_pow(u32::try_from(attempts).unwrap_or(0).min(10));
+    (FIRST_PAUSE * doubled).min(LONGEST_PAUSE)
 }
 
 /// Gives claimed questions back: they were not at fault, and may be claimed again at once. The reason is shown meanwhile.

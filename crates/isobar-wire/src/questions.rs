@@ -75,6 +75,8 @@ pub struct OpenQuestion {
     pub body: Value,
     /// The Dag version that it is about, where the helper must know the Dag.
     pub version_id: Option<Uuid>,
+    /// When nobody waits for the answer any more.
+    pub wanted_until: Option<Timestamp>,
 }
 
 /// What was said to a question.

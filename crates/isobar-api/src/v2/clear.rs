@@ -259,9 +259,12 @@ pub(super) async fn many_runs(ask: Ask, body: Bytes) -> Answer {
                 "Partition selectors require a concrete dag_id; '~' is not supported.",
             ));
         };
-        let mut tx = ask.state.store.read().await?;
-        let dag = stored_dag::latest(&ask.state, &mut tx, &target).await?;
+        let dag = {
+            let mut tx = ask.state.store.read().await?;
+            stored_dag::latest(&ask.state, &mut tx, &target).await?
+        };
         let span = partitions.span(&ask, &target, &dag).await?;
+        let mut tx = ask.state.store.read().await?;
         for row in partitions.runs(&mut tx, &target, span).await? {
             meant.push((target.clone(), row.run_id.to_string()));
         }

@@ -131,7 +131,6 @@ async fn list(mut ask: Ask) -> Answer {
     query.done()?;
     filter.run_types = run_types(&types)?;
     filter.states = dags::run_states(&states)?;
-    let mut tx = ask.state.store.read().await?;
     let dated = ask.query.text("partition_date_gte").is_some() || ask.query.text("partition_date_lte").is_some();
     match &target {
         None if dated => {
@@ -141,7 +140,10 @@ async fn list(mut ask: Ask) -> Answer {
         }
         None => {}
         Some(target) => {
-            let dag = stored_dag::latest(&ask.state, &mut tx, target).await?;
+            let dag = {
+                let mut tx = ask.state.store.read().await?;
+                stored_dag::latest(&ask.state, &mut tx, target).await?
+            };
             filter.dag_id = Some(target.dag_id());
             if dated && !dag.timetable.is_partitioned() {
                 return Err(ApiError::bad_request(format!(
@@ -156,6 +158,7 @@ async fn list(mut ask: Ask) -> Answer {
         }
     }
     let order = runs::ORDER.order(&ask.query.order_by())?;
+    let mut tx = ask.state.store.read().await?;
     if let Some(text) = ask.query.text("cursor") {
         let at = (!text.is_empty()).then(|| Cursor::decode(&text, &order)).transpose()?;
         let found = runs::list_from(&mut tx, &scope, &filter, &order, page.limit, at.as_ref()).await?;

@@ -227,10 +227,10 @@ pub(super) async fn find(
     Ok(found)
 }
 
-/// The runs that marking reaches from one: itself and, where asked for, those of earlier and later logical dates.
+/// The runs that marking reaches from one: itself and, where asked for, those of earlier and later logical dates. It may wait for the
+/// team's Python, so it reads by itself and is called with no transaction open.
 pub(super) async fn runs_around(
     ask: &Ask,
-    tx: &mut Tx,
     target: &Target,
     dag: &SerializedDag,
     run: &RunRow,
@@ -255,7 +255,10 @@ pub(super) async fn runs_around(
         ..RunFilter::default()
     };
     let order = runs::ORDER.order(&[])?;
-    let found = runs::list(tx, &target.scope.into(), &filter, &order, ALL).await?;
+    let found = {
+        let mut tx = ask.state.store.read().await?;
+        runs::list(&mut tx, &target.scope.into(), &filter, &order, ALL).await?
+    };
     let dates: Vec<Timestamp> = found.rows.iter().filter_map(|row| row.logical_date).collect();
     let span = dates.iter().min().copied().zip(dates.iter().max().copied());
     let scheduled = match span {

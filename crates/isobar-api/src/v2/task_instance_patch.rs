@@ -175,11 +175,12 @@ async fn of_group(ask: &Ask) -> Result<Meant, ApiError> {
 
 /// The instances that marking would change.
 async fn to_mark(ask: &Ask, meant: &Meant, asked: &Asked, state: TaskState) -> Result<Vec<InstanceRow>, ApiError> {
-    let mut tx = ask.state.store.read().await?;
-    let run = runs::get(&mut tx, meant.target.scope, &meant.target.dag_id(), &meant.run_id)
-        .await?
-        .ok_or_else(|| super::runs::missing(&meant.target.written, meant.run_id.as_str()))?;
-    let among = runs_around(ask, &mut tx, &meant.target, &meant.dag, &run, asked.past, asked.future).await?;
+    let run = {
+        let mut tx = ask.state.store.read().await?;
+        runs::get(&mut tx, meant.target.scope, &meant.target.dag_id(), &meant.run_id).await?
+    };
+    let run = run.ok_or_else(|| super::runs::missing(&meant.target.written, meant.run_id.as_str()))?;
+    let among = runs_around(ask, &meant.target, &meant.dag, &run, asked.past, asked.future).await?;
     let mut tasks = meant.tasks.clone();
     for id in meant.tasks.ids() {
         let Some(task) = meant.dag.find_task(&id) else { continue };
@@ -192,6 +193,7 @@ async fn to_mark(ask: &Ask, meant: &Meant, asked: &Asked, state: TaskState) -> R
             tasks.whole.extend(relatives(&meant.dag, task, Direction::Up));
         }
     }
+    let mut tx = ask.state.store.read().await?;
     let mut found = find(&mut tx, &meant.target, Some(&tasks), &Runs::These(among), Vec::new()).await?;
     found.retain(|row| row.state != Some(state));
     Ok(found)

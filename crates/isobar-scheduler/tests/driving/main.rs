@@ -7,5 +7,6 @@ mod ground;
 mod assets_agree;
 mod interventions;
 mod losses;
+mod mappers_asked;
 mod paths;
 mod run_limits_agree;

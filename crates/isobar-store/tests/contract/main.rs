@@ -11,6 +11,7 @@ mod leases;
 mod moves;
 mod neighbours;
 mod plans;
+mod questions;
 mod runs;
 mod task_writes;
 mod units;
