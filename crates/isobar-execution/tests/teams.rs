@@ -282,8 +282,8 @@ async fn another_team_hears_no_words_of_a_mapper_that_refuses_a_key() {
         let mut target = dag("open_door", &["a"]);
         target["dag"]["timetable"] = json!({"__type": "airflow.timetables.simple.PartitionedAssetTimetable", "__var": {
             "asset_condition": asset("n", "u"),
-            "default_partition_mapper": {"__type": "airflow.partition_mappers.allowed_key.AllowedKeyMapper",
-                "__var": {"allowed_keys": ["acquisition"]}},
+            "default_partition_mapper": {"__type": "airflow.partition_mappers.temporal.StartOfDayMapper",
+                "__var": {"timezone": "UTC", "input_format": "%Y-%m-%dT%H", "output_format": "acquisition %Y-%m-%d"}},
         }});
         stage.parse(BETA, "open_door.py", vec![target]).await;
         let trigger = |dag_id: &str| Operation::TriggerDagRun {

@@ -1,5 +1,6 @@
 //! Partition mappers that only the team's Python knows, and a helper whose answer is of no use.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use isobar_auth::ReadScope;
@@ -56,7 +57,7 @@ driving!(what_arrived_is_asked_about_again_after_an_answer_of_no_use, |ground| {
         uri: "u".to_owned(),
         asset_extra: json!({}),
         extra: json!({}),
-        aliases: Vec::new(),
+        aliases: BTreeSet::new(),
         partition_key: Some("k".to_owned()),
         partition_date: None,
         consumer_teams: None,
