@@ -403,7 +403,9 @@ fn a_task_reaches_nothing_of_a_neighbour() {
             continue;
         }
         assert!(!got.contains("of bravo"), "{what}: {got}");
-        if what.starts_with("file ") || what.starts_with("write ") {
+        // The agent is the same for everybody, and readable: it is what its Python runs.
+        let agent = what.starts_with("file ") && what.contains("/home/agent/agent-");
+        if !agent && (what.starts_with("file ") || what.starts_with("write ")) {
             assert!(
                 got.contains("PermissionError") || got.contains("FileNotFoundError"),
                 "{what}: {got}"
