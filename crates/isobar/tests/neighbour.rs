@@ -74,7 +74,7 @@ with DAG(dag_id="spy", schedule=None, catchup=False) as dag:
         attempt("bravo asset", lambda: SUPERVISOR_COMMS.send(GetAssetByName(name="bravo-asset")))
         for root in (BRAVO, SERVER + "/home/logs", SERVER + "/home", SERVER):
             for path in [pathlib.Path(root), *pathlib.Path(root).glob("**/*")][:200]:
-                if path.is_file() and "evidence" not in str(path) and "teams/alpha" not in str(path):
+                if path.is_file() and not any(own in str(path) for own in ("evidence", "teams/alpha", "run/alpha")):
                     attempt(f"file {path}", lambda: path.read_bytes()[:20])
         for folder in (BRAVO, SERVER + "/home/logs/bravo", SERVER + "/home"):
             attempt(f"write {folder}", lambda: (pathlib.Path(folder) / "by_alpha.txt").write_text("x"))
