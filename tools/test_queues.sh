@@ -17,7 +17,10 @@ if [ ! -e "$folder/ready" ]; then
     else
         # Unpacked, not installed: Debian's package would start a server. The program is one of its tools under another name.
         mkdir "$folder/debian"
-        (cd "$folder/debian" && apt-get download -qq redis-tools libatomic1 libjemalloc2 liblua5.1-0 liblzf1 lua-cjson >&2)
+        download() { (cd "$folder/debian" && apt-get download -qq redis-tools libatomic1 libjemalloc2 liblua5.1-0 liblzf1 lua-cjson >&2); }
+        # A new machine may not know yet what there is.
+        sudo=$([ "$(id -u)" = 0 ] || echo sudo)
+        download 2>/dev/null || { $sudo apt-get update -qq >&2 && download; }
         for package in "$folder"/debian/*.deb; do dpkg -x "$package" "$folder/debian"; done
         libraries=$(dirname "$(find "$folder/debian" -name 'libjemalloc.so.2' | head -1)")
         printf '#!/bin/bash\nLD_LIBRARY_PATH=%s exec -a redis-server %s "$@"\n' \
