@@ -256,7 +256,7 @@ impl Case {
     async fn compare(&mut self, ground: &Ground, at: usize) {
         let paused = self.expect(at);
         let mut now = self.now(ground).await;
-        for _ in 0..200 {
+        for _ in 0..4000 {
             if now == (self.expected.clone(), paused) {
                 return;
             }
