@@ -8,18 +8,7 @@ driver=tools/conformance/examples.py
 scratch=$CONFORMANCE_SCRATCH
 read -ra options <<<"${EXAMPLES_OPTIONS:---slow --index}"
 chmod 755 "$scratch"
-
-# Airflow's database is PostgreSQL, whose driver the wheels do not bring.
-packages=$scratch/packages
-if command -v uv >/dev/null; then
-    uv pip install -q --python "$CONFORMANCE_PYTHON" --target "$packages" psycopg2-binary
-else
-    "$CONFORMANCE_PYTHON" -m pip install -q --disable-pip-version-check --target "$packages" psycopg2-binary
-fi
-database=$(mktemp -d /tmp/isobar-postgres-XXXXXX)
-trap 'tools/postgres.sh stop "$database/pg"; rm -rf "$database"' EXIT
-chmod 755 "$database"
-address=$(tools/postgres.sh start "$database/pg" "${CONFORMANCE_POSTGRES_PORT:-15439}")
+. tools/conformance/airflow_database.sh
 
 python3 "$driver" airflow "$scratch/airflow-run" "$scratch/example_dags.json.gz" --python "$CONFORMANCE_PYTHON" \
     --path "$packages" --database "$address" --port "${CONFORMANCE_PORT:-18280}" --limit 3000 "${options[@]}"
