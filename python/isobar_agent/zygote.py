@@ -270,7 +270,10 @@ class Zygote:
             return
         if pid == 0:
             try:
-                self.become_prepared(order, socket.socket(fileno=os.dup(control)))
+                # No second descriptor of it: its children would keep the socket open after its end.
+                moved = socket.socket(fileno=fcntl.fcntl(control, fcntl.F_DUPFD_CLOEXEC, 3))
+                os.close(control)
+                self.become_prepared(order, moved)
             finally:
                 os._exit(0)
         self.children.add(pid)

@@ -4,9 +4,10 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use isobar_runtime::supervisor::Timers;
-use isobar_runtime::zygote::{DagFile, Examined, Zygote};
+use isobar_runtime::zygote::{DagFile, Examined, Exit, Zygote};
 use support::{Done, MemoryApi, PATIENCE, Team, spec, workload};
 use tokio_util::sync::CancellationToken;
 
@@ -29,7 +30,14 @@ def made():
     def fails():
         raise ValueError("as it should")
 
-    says() >> fails()
+    @task
+    def clings():
+        import ctypes, time
+        ctypes.CDLL(None).prctl(1, 0)  # It asks not to be killed with its parent.
+        print(f"clings as {os.getpid()} parent={os.getppid()}", flush=True)
+        time.sleep(600)
+
+    says() >> fails() >> clings()
 
 made()
 "#;
@@ -149,6 +157,42 @@ async fn a_prepared_process_that_is_killed_takes_nothing_with_it_but_its_own_tas
     let after = until_prepared(&team).await;
     assert_ne!(said(&after)[2], said(&prepared)[2]);
     assert!(team.zygote.is_alive());
+}
+
+#[tokio::test]
+async fn a_task_whose_prepared_process_is_killed_runs_no_more_when_it_is_said_to_be_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("one.py"), DAG).unwrap();
+    fs::write(folder.path().join("beside.py"), "NUMBER = 1").unwrap();
+    fs::write(folder.path().join("word.txt"), "first").unwrap();
+    let team = team(folder.path()).await;
+    let of_zygote = format!("parent={}", team.zygote.pid());
+    until_prepared(&team).await;
+    let mut workload = workload("clings", -1);
+    "one.py".clone_into(&mut workload.dag_rel_path);
+    let supervisor = team.supervisor(&MemoryApi::with(|_| {}));
+    let up = async {
+        loop {
+            let log = team.log(&workload);
+            if let Some(line) = log
+                .iter()
+                .find_map(|line| line["event"].as_str()?.strip_prefix("clings as "))
+            {
+                let (pid, parent) = line.split_once(' ').unwrap();
+                assert_ne!(parent, of_zygote, "the burst has just begun");
+                let parent = parent.trim_start_matches("parent=").parse().unwrap();
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(parent), nix::sys::signal::SIGKILL).unwrap();
+                return pid.to_owned();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let running = supervisor.run(&team.zygote, &workload, CancellationToken::new());
+    let both = tokio::time::timeout(PATIENCE, async { tokio::join!(running, up) });
+    let (ended, pid) = both.await.unwrap_or_else(|_| panic!("{:#?}", team.log(&workload)));
+    let about = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    assert!(about.is_empty() || about.contains(") Z"), "it lives on: {about}");
+    assert_eq!(ended.exit, Some(Exit::Lost));
 }
 
 /// Source lines at the top of a Dag file, and what is said of them; nothing where they do no harm.

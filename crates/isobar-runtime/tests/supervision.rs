@@ -224,6 +224,19 @@ async fn a_killed_zygote_takes_its_children_along_and_their_tasks_are_failed() {
 }
 
 #[tokio::test]
+async fn a_task_whose_zygote_is_killed_runs_no_more_when_it_is_said_to_be_gone() {
+    let team = Team::start().await;
+    let zygote = team.zygote.pid();
+    let (done, _) = disturb(&team, "clings", "clings is up", async |_, _| {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(zygote), nix::sys::signal::Signal::SIGKILL).unwrap();
+    })
+    .await;
+    let pid = std::fs::read_to_string(team.home.path().join("clings")).unwrap();
+    assert!(!alive(pid.parse().unwrap()), "it lives on");
+    assert_eq!(done.ended.exit, Some(Exit::Lost));
+}
+
+#[tokio::test]
 async fn the_next_zygote_of_a_team_waits_for_the_one_before() {
     let team = Team::start().await;
     let spec = spec(team.home.path());

@@ -6,6 +6,7 @@
 mod agent_files;
 mod child;
 mod control;
+mod held;
 mod prepared;
 mod startup;
 
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -28,6 +30,7 @@ use child::Reaped;
 pub(crate) use child::pair;
 pub use child::{Child, Exit, Sockets};
 use control::{Control, Order};
+use held::Held;
 pub use prepared::{DagFile, Examined, Files};
 
 /// Takes the command that starts Python, complete but for its standard descriptors, and gives back the command to
@@ -176,10 +179,16 @@ struct Shared {
 #[derive(Default)]
 struct State {
     forking: HashMap<u64, oneshot::Sender<Result<Forked, String>>>,
-    running: HashMap<i32, oneshot::Sender<Reaped>>,
+    running: HashMap<i32, Running>,
     /// A child that waits for a task. Its parts only: a whole [`Child`] would keep the zygote alive.
     spare: Option<Spare>,
     ended: bool,
+}
+
+/// A child, and whom to tell of its end.
+struct Running {
+    tell: oneshot::Sender<Reaped>,
+    held: Option<Held>,
 }
 
 type Spare = (Forked, Sockets);
@@ -343,7 +352,8 @@ impl Shared {
             return;
         };
         let (tell, exit) = oneshot::channel();
-        state.running.insert(pid, tell);
+        let held = Held::of(pid, self.pid);
+        state.running.insert(pid, Running { tell, held });
         drop(state);
         let started_at = Timestamp::now();
         // Where the asker has gone away the sockets are closed by now, and the child ends at its first read.
@@ -357,7 +367,7 @@ impl Shared {
     }
 
     fn exited(&self, pid: i32, code: i32, cpu: f64) {
-        if let Some(tell) = self.state().running.remove(&pid) {
+        if let Some(Running { tell, .. }) = self.state().running.remove(&pid) {
             let exit = if code < 0 {
                 Exit::Signal(-code)
             } else {
@@ -368,7 +378,20 @@ impl Shared {
         }
     }
 
-    /// Whatever was running is dead or will never be heard of again: dropped senders read as [`Exit::Lost`].
+    /// Kills what the zygote has left behind. Each is given up as lost only when it runs no more.
+    async fn outlive_children(&self) {
+        let left = |(pid, running): (&i32, &mut Running)| (*pid, running.held.take());
+        let left: Vec<_> = self.state().running.iter_mut().map(left).collect();
+        let ends = left.into_iter().map(async |(pid, held)| {
+            if let Some(held) = held {
+                held.die(&self.team).await;
+            }
+            self.state().running.remove(&pid);
+        });
+        join_all(ends).await;
+    }
+
+    /// Whatever was running is dead: dropped senders read as [`Exit::Lost`].
     fn ended(&self) {
         let mut state = self.state();
         state.ended = true;

@@ -189,6 +189,8 @@ async fn listen(shared: Arc<Shared>, process: Option<tokio::process::Child>) {
     if let Some(mut process) = process {
         end(&mut process).await;
     }
+    // Where it could not kill its children before it ended, they may run on for a moment, or for long.
+    shared.outlive_children().await;
     // Only now: what was running is known to be dead.
     shared.ended();
     shared.gone.send_replace(true);

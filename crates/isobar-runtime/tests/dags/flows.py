@@ -1,5 +1,6 @@
 """One task for each way in which a task can end."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -146,6 +147,15 @@ with DAG(
         time.sleep(60)
 
     @task
+    def clings():
+        # It asks not to be killed with its parent.
+        ctypes.CDLL(None).prctl(1, 0)
+        with open(os.path.join(os.environ["HOME"], "clings"), "w") as told:
+            told.write(str(os.getpid()))
+        print("clings is up", flush=True)
+        time.sleep(60)
+
+    @task
     def stubborn():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         print("stubborn is up", flush=True)
@@ -194,7 +204,7 @@ with DAG(
         time.sleep(60)
 
     noop() >> [value(), boom(), give_up(), skip(), sys_exit(), os_exit(), os_exit_well(), killed(), crash()]
-    [too_long(), outlet(), outputs(), secrets(), not_a_number(), big(), slow(), stubborn(), lingering()]
+    [too_long(), outlet(), outputs(), secrets(), not_a_number(), big(), slow(), clings(), stubborn(), lingering()]
     [leaves_a_process(), store(), environment(), garbage(), as_another(), relogs()]
 
     Killable(task_id="killable")
