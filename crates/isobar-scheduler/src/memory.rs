@@ -1,6 +1,6 @@
 //! What the scheduler remembers between passes. Nothing here is a truth: rows are.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use isobar_engine::admission::{Admission, DagKey, ExecutorKey, InstanceKey};
@@ -16,6 +16,10 @@ use crate::mapping::Mapped;
 use crate::shapes::Shapes;
 use crate::timers::{Timed, Timers};
 use crate::versions::Version;
+
+/// How many passes hold a run before they read its events, once it moved while it was planned. A burst of ends goes on for
+/// longer; a run whose events come one by one is not held for the rest of its life.
+const PASSES_HELD: u32 = 100;
 
 /// A run in the organisation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -142,6 +146,9 @@ pub(crate) struct Memory {
     pub waits: Timers<RunRef>,
     /// Runs to read again in the next pass.
     pub stale: BTreeSet<RunRef>,
+    /// Runs that others changed while they were planned, and for how many more passes they are held before their events are
+    /// claimed: reading a large run again and again would cost more than letting its workers wait for a pass.
+    pub contended: BTreeMap<RunRef, u32>,
     /// Runs whose instances the last pass decided: what follows them is told when that is written.
     pub past_later: BTreeSet<RunRef>,
     /// Runs whose end was written: the next pass tells the plans of their Dags.
@@ -166,6 +173,7 @@ impl Memory {
             timers: Timers::default(),
             waits: Timers::default(),
             stale: BTreeSet::new(),
+            contended: BTreeMap::new(),
             past_later: BTreeSet::new(),
             over: Vec::new(),
             freed: Vec::new(),
@@ -181,6 +189,22 @@ impl Memory {
             dag.runs.remove(run);
         }
         self.runs.remove(run)
+    }
+
+    /// Says that a run moved while it was planned.
+    pub(crate) fn note_contention(&mut self, run: RunRef) {
+        self.contended.insert(run.clone(), PASSES_HELD);
+        self.stale.insert(run);
+    }
+
+    /// The runs that this pass holds.
+    pub(crate) fn take_contended(&mut self) -> Vec<(TeamId, RunKey)> {
+        let runs = self.contended.keys().map(|run| (run.team, run.key.clone())).collect();
+        self.contended.retain(|_, left| {
+            *left -= 1;
+            *left > 0
+        });
+        runs
     }
 
     /// When something is due next.

@@ -69,6 +69,8 @@ pub(crate) async fn pass(
     memory: &mut Memory,
 ) -> Result<PassDone, StoreError> {
     let mut tx = store.begin().await?;
+    // Before their events are claimed, so that nothing can happen to them between that and what is planned.
+    loading::hold_runs(&mut tx, &setting.org, &memory.take_contended()).await?;
     let now = Timestamp::now();
     let claimed = events::claim(&mut tx, &setting.org, EVENTS_A_PASS).await?;
     let more = claimed.len() >= EVENTS_A_PASS as usize;
@@ -208,7 +210,7 @@ impl<'a> Pass<'a> {
                     if let Some(failed) = self.failed.remove(&run) {
                         events::remind(self.tx, &self.setting.org, &run.key, run.team, failed, self.now).await?;
                     }
-                    self.memory.stale.insert(run);
+                    self.memory.note_contention(run);
                 }
             }
         }

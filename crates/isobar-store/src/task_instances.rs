@@ -342,11 +342,32 @@ pub async fn is_archived(tx: &mut Tx, scope: TeamScope, id: TiId) -> Result<bool
     Ok(row.is_some())
 }
 
-/// `(task_id, map_index) IN (VALUES …)` for some instances of a run, and its values; the first placeholder is `first`.
+/// The condition that an instance of a run is one of these, and its values; the first placeholder is `first`.
+///
+/// PostgreSQL knows nothing of a run that has just begun and takes it for one row: it would compare each instance with each
+/// pair of a `VALUES` list. A list for one column is looked up by index or by hash whatever it believes.
 pub(crate) fn among(first: usize, keys: &[TaskKey]) -> (String, Vec<Val>) {
-    let rows = keys.iter().map(|key| vals![&key.task_id, key.map_index]).collect();
-    let (list, values) = values_list(first, rows);
-    (format!("(task_id, map_index) IN (VALUES {list})"), values)
+    let placeholders = || -> String {
+        let list: Vec<String> = (0..keys.len()).map(|at| format!("${}", first + 1 + at)).collect();
+        list.join(", ")
+    };
+    match keys {
+        [one, others @ ..] if others.iter().all(|key| key.map_index == one.map_index) => {
+            let mut values = vals![one.map_index];
+            values.extend(keys.iter().map(|key| Val::from(&key.task_id)));
+            (format!("map_index = ${first} AND task_id IN ({})", placeholders()), values)
+        }
+        [one, others @ ..] if others.iter().all(|key| key.task_id == one.task_id) => {
+            let mut values = vals![&one.task_id];
+            values.extend(keys.iter().map(|key| Val::from(key.map_index)));
+            (format!("task_id = ${first} AND map_index IN ({})", placeholders()), values)
+        }
+        _ => {
+            let rows = keys.iter().map(|key| vals![&key.task_id, key.map_index]).collect();
+            let (list, values) = values_list(first, rows);
+            (format!("(task_id, map_index) IN (VALUES {list})"), values)
+        }
+    }
 }
 
 /// Moves the current try of instances to the history and gives each a new id. A try that is archived already stays as
