@@ -23,7 +23,10 @@ export ISOBAR_TEST_POSTGRES
 echo "==> building"
 cargo build -q -p isobar
 export ISOBAR_TEST_BINARY=$PWD/target/debug/isobar
-echo "==> testing"
+# The same properties are tried on the same cases each time; another number, or `random`, tries others.
+export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-20261122}
+[ "$PROPTEST_RNG_SEED" != random ] || PROPTEST_RNG_SEED=$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+echo "==> testing (properties from seed $PROPTEST_RNG_SEED)"
 if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --workspace --no-fail-fast "$@"
 else
