@@ -92,6 +92,8 @@ class Driver:
         elif step[0] == "parse":
             token = self.rest.get(f"/dags/{quote(step[1])}")["file_token"]
             self.rest.put(f"/parseDagFile/{quote(token)}")
+        elif step[0] == "clear":
+            self.rest.post(f"/dags/{quote(step[1])}/clearTaskInstances", step[2])
         elif step[0] == "file":
             place.add(self.folder, step[1])
             family.waits_for_dag_until = time.monotonic() + 120

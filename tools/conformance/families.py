@@ -24,6 +24,13 @@ def dates(day: int) -> dict:
     return {"logical_date": f"2024-03-{day:02}T10:20:30Z"}
 
 
+def clear(dag: str, *tasks, name: str = "conformance", **body) -> tuple:
+    """Clears tasks, (task, index)s or, without any, the whole of a run, and what is below."""
+    given = {"task_ids": [list(task) if isinstance(task, tuple) else task for task in tasks]} if tasks else {}
+    usual = {"dry_run": False, "dag_run_id": name, "only_failed": False, "reset_dag_runs": True, "include_downstream": True}
+    return ("clear", dag, {**usual, **given, **body})
+
+
 SETTLE = ("settle",)  # waits until every run of the family has ended
 
 
@@ -217,6 +224,78 @@ FAMILIES: dict[str, list] = {
     ],
 }
 
+FAMILIES |= {
+    "own_again_lengths": [
+        # Not from 0 to 2: which of `twice` go is then a matter of which of `double` ends first.
+        run("own_again_lengths", conf={"n": [2, 3, 1, 0, 1, 4]}),
+        on("own_again_lengths"),
+        SETTLE,
+        *[step for _ in range(5) for step in (clear("own_again_lengths", "lengths"), SETTLE)],
+        run("own_again_lengths", "conformance.2", conf={"n": [2, 3, 1]}, **dates(7)),
+        SETTLE,
+        # The new length is not seen before something that is mapped over it runs.
+        clear("own_again_lengths", "lengths", name="conformance.2", include_downstream=False),
+        SETTLE,
+        clear("own_again_lengths", ("double", 0), name="conformance.2", include_downstream=False),
+        SETTLE,
+        clear("own_again_lengths", "lengths", name="conformance.2", include_downstream=False),
+        SETTLE,
+        clear("own_again_lengths", "group.first", name="conformance.2"),
+        SETTLE,
+    ],
+    "own_again_parts": [
+        run("own_again_parts", conf={"n": [4], "heed": {"fail": [10], "skip": [20]}}),
+        run("own_again_parts", "conformance.2", conf={"n": [2], "heed": {"skip": [0, 10]}}, **dates(7)),
+        run("own_again_parts", "conformance.3", conf={"n": [3], "heed": {"fail": [0, 10, 20]}}, **dates(8)),
+        run("own_again_parts", "conformance.4", conf={"n": [3], "deeper": {"fail": [10], "skip": [0]}}, **dates(9)),
+        on("own_again_parts"),
+        SETTLE,
+        clear("own_again_parts", ("heed", 1)),
+        clear("own_again_parts", ("heed", 0), name="conformance.2", include_downstream=False),
+        clear("own_again_parts", name="conformance.3", only_failed=True),
+        clear("own_again_parts", ("deeper", 1), name="conformance.4", include_upstream=True),
+        SETTLE,
+    ],
+    "own_again_group": [
+        run("own_again_group", conf={"n": [3], "first": {"fail": [10], "skip": [20]}}),
+        run("own_again_group", "conformance.2", conf={"n": [2], "first": {"skip": [0, 10]}}, **dates(7)),
+        run("own_again_group", "conformance.3", conf={"n": [2], "first": {"fail": [0, 10]}}, **dates(8)),
+        run("own_again_group", "conformance.4", conf={"n": [0, 2]}, **dates(9)),
+        on("own_again_group"),
+        SETTLE,
+        clear("own_again_group", ("ruled.first", 1)),
+        clear("own_again_group", name="conformance.3", only_failed=True),
+        clear("own_again_group", name="conformance.4"),
+        SETTLE,
+    ],
+    "own_again_filters": [run("own_again_filters", conf={"n": [3]}), on("own_again_filters"), SETTLE],
+    "own_again_setups": [
+        run("own_again_setups", conf={"n": [3], "heed": {"fail": [10], "skip": [20]}}),
+        run("own_again_setups", "conformance.2", conf={"n": [3], "make": [10]}, **dates(7)),
+        on("own_again_setups"),
+        SETTLE,
+        clear("own_again_setups", ("with_setup.heed", 1)),
+        clear("own_again_setups", ("with_setup.heed", 0), name="conformance.2"),
+        SETTLE,
+    ],
+    "own_again_branches": [run("own_again_branches", conf={"n": [4]}), on("own_again_branches"), SETTLE],
+    "own_again_past": [on("own_again_past"), SETTLE],
+    "own_again_waits": [on("own_again_waits"), SETTLE],
+    "own_again_latest": [
+        run("own_again_latest", **dates(2)),
+        on("own_again_latest"),
+        SETTLE,
+        clear("own_again_latest", "latest"),
+        SETTLE,
+    ],
+    "own_again_tries": [run("own_again_tries", conf={"n": [2]}), on("own_again_tries"), SETTLE, clear("own_again_tries"), SETTLE],
+    "own_again_dates": [
+        *[run("own_again_dates", f"conformance.{month}", logical_date=f"2024-{month:02}-15T00:00:00Z") for month in (1, 2, 3)],
+        on("own_again_dates"),
+        SETTLE,
+    ],
+}
+
 # Dag files that come only when their family says so, with their Dags.
 LATER = {"core/example_inlet_event_extra.py": {"read_asset_event", "read_asset_event_from_classic"}}
 
@@ -242,6 +321,9 @@ SCHEDULED = {
     "own_past": 9,
     "own_past_fails": 9,
     "own_catchup_hours": 9,
+    "own_again_past": 9,
+    "own_again_waits": 9,
+    "own_again_latest": 9,
 }
 
 # Dags that are parsed and compared as Dags, but not run.
@@ -261,7 +343,11 @@ INDEX = {
 }
 
 # Tasks that wait for an hour or more: their runs are compared while they wait.
-LEFT_WAITING = {"example_sensors": {"timeout_after_second_date_in_the_future_async", "print_date_in_bash"}}
+LEFT_WAITING = {
+    "example_sensors": {"timeout_after_second_date_in_the_future_async", "print_date_in_bash"},
+    # Of the second day, for the first.
+    "own_again_waits": {"waits_to_skip", "after_skips", "waits_for_below", "fails"},
+}
 
 # Families that take longer than a test may; `make conformance` runs them.
 SLOW = {
@@ -270,6 +356,9 @@ SLOW = {
     "example_asset_with_watchers": "its watchers wait for files in `/tmp`, which not every machine allows",
     "own_run_too_slow": "its run is given two minutes",
 }
+
+# Tasks whose later indices are made, and start, when their first does: what is above may have ended by then, or not.
+EITHER_ORDER = {("own_again_lengths", "group.second")}
 
 # Branches taken by chance: whatever was taken is renamed to the first.
 CHANCE = {

@@ -105,7 +105,7 @@ class Reader:
             "xcoms": self.xcoms(dag, base),
             "emitted": self.emitted(dag, row["dag_run_id"]),
             "consumed": self.consumed(base, row),
-            "out_of_order": out_of_order(instances, definition),
+            "out_of_order": out_of_order(dag, instances, definition),
         }
         return by_chance(dag, {key: value for key, value in outcome.items() if value not in (None, {}, [])})
 
@@ -191,7 +191,7 @@ def interval(row: dict, timetable: str | None) -> dict:
     return facts
 
 
-def out_of_order(instances: list, definition: dict) -> list:
+def out_of_order(dag: str, instances: list, definition: dict) -> list:
     """Tasks that began before one they had to wait for had ended."""
     tasks = {task["task_id"]: task for task in definition["tasks"]}
     by_task: dict[str, list] = {}
@@ -200,7 +200,7 @@ def out_of_order(instances: list, definition: dict) -> list:
     wrong = []
     for task in tasks.values():
         for name in task["downstream_task_ids"]:
-            if tasks[name]["trigger_rule"] not in ORDERED_RULES:
+            if tasks[name]["trigger_rule"] not in ORDERED_RULES or (dag, name) in f.EITHER_ORDER:
                 continue
             for above in by_task.get(task["task_id"], []):
                 for below in by_task.get(name, []):
