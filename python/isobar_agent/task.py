@@ -6,6 +6,7 @@ import os
 import select
 import socket
 import sys
+import traceback
 
 from airflow.sdk.configuration import conf
 from airflow.sdk.execution_time import comms, task_runner
@@ -39,11 +40,35 @@ def run() -> None:
             now = datetime.datetime.now(datetime.timezone.utc)
             task_runner.SUPERVISOR_COMMS.send(comms.TaskState(state="failed", end_date=now))
             sys.exit(1)
+        resume_or_fail(ti._ti_context_from_server)
         return ti
 
     task_runner.parse = parse_and_check
     task_runner.CommsDecoder = _Decoder
     task_runner.main()
+
+
+def resume_or_fail(told) -> None:
+    """Airflow's server reads the arguments with which a task goes on after it waited, and has a worker fail the task where it cannot.
+
+    Here no server runs what arguments name: the worker looks, and fails the task in the same way.
+    """
+    given = {name: value for name, value in (told.next_kwargs or {}).items() if name != "event"} if told else {}
+    if not given:
+        return
+    from airflow.sdk.serde import deserialize
+
+    try:
+        try:
+            deserialize(given)
+        except (ImportError, KeyError, AttributeError, TypeError):
+            from airflow.serialization.serialized_objects import BaseSerialization
+
+            BaseSerialization.deserialize(given)
+    except Exception as error:
+        told.next_method = "__fail__"
+        said = f"Could not resume the task: its stored next_kwargs could not be decoded ({type(error).__name__}: {error})"
+        told.next_kwargs = {"error": said, "traceback": traceback.format_exception(error)}
 
 
 def wait_for_work() -> None:

@@ -114,8 +114,8 @@ def broken():
 
 POKE = {"mode": "reschedule", "poke_interval": 3 + SETTLE}
 with DAG("wait_sensors", schedule=None):
-    PythonSensor(task_id="sensor_third", python_callable=third_time, timeout=60, **POKE, **CALLBACKS)
-    PythonSensor(task_id="sensor_retry", python_callable=breaks_once, timeout=60, **POKE, **RETRY, **CALLBACKS)
+    PythonSensor(task_id="sensor_third", python_callable=third_time, timeout=600, **POKE, **CALLBACKS)
+    PythonSensor(task_id="sensor_retry", python_callable=breaks_once, timeout=600, **POKE, **RETRY, **CALLBACKS)
     PythonSensor(task_id="sensor_timeout", python_callable=never, timeout=2, **POKE, **RETRY, **CALLBACKS)
     PythonSensor(task_id="sensor_soft", python_callable=never, timeout=2, soft_fail=True, **POKE, **CALLBACKS)
     PythonSensor(task_id="sensor_never_fail", python_callable=broken, timeout=2, never_fail=True, **POKE)

@@ -4,6 +4,7 @@ import asyncio
 import datetime as dt
 import os
 import pathlib
+import time
 
 from airflow.triggers.base import (
     BaseEventTrigger,
@@ -88,6 +89,11 @@ def odd(kind):
 class WithArguments(BaseTrigger):
     """Cannot be made anew: it does not say what it needs."""
 
+    def __new__(cls, *arguments):
+        if not arguments:
+            time.sleep(SETTLE)
+        return super().__new__(cls)
+
     def __init__(self, needed):
         super().__init__()
 
@@ -96,6 +102,12 @@ class WithArguments(BaseTrigger):
 
     async def run(self):
         yield TriggerEvent(None)
+
+
+def __getattr__(name):
+    if name == "NotThere":
+        time.sleep(SETTLE)
+    raise AttributeError(name)
 
 
 class Missing(BaseTrigger):
