@@ -20,6 +20,7 @@ mod own_tmp;
 mod prepare;
 mod rehearse;
 mod system;
+mod ways;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -35,6 +36,7 @@ pub use kernel::{Kernel, kernel};
 pub use own_tmp::{Namespace, OwnTmp};
 pub use prepare::{Grounds, make_write_folders, prepare};
 pub use rehearse::{rehearse, rehearse_all_ways, way_to_own_tmp};
+pub use ways::Ways;
 
 /// The environment variable that carries a [`Confinement`] to the launcher; it is gone after the exec.
 pub const CONFINEMENT_VARIABLE: &str = "ISOBAR_CONFINEMENT";

@@ -17,10 +17,10 @@ use isobar_runtime::environment::{self, EnvironmentSpec, TeamPython, team_python
 use isobar_runtime::helper::{Helper, HelperSpec};
 use isobar_runtime::masker::MaskerConfig;
 use isobar_runtime::processor::{DagProcessor, ProcessorSpec};
-use isobar_runtime::sandbox::{self, DEFAULT_UID_BASE, Launcher, OsUser};
+use isobar_runtime::sandbox::{self, DEFAULT_UID_BASE, Launcher, OsUser, Ways};
 use isobar_runtime::supervisor::{Supervisor, SupervisorConfig, Timers};
 use isobar_runtime::triggerer::{Triggerer, TriggererSpec, TriggererTimers};
-use isobar_runtime::zygote::{Launch, Zygote, ZygoteError};
+use isobar_runtime::zygote::{Launch, PythonSpec, Zygote, ZygoteError};
 use isobar_scheduler::{Holder, TeamSetting};
 use isobar_store::signals::Signals;
 use isobar_wire::agent::AgentApi;
@@ -127,12 +127,13 @@ impl TeamSides {
 /// Makes every team's write folders before the first zygote starts: one team may read what another writes, and walls
 /// open only folders that exist.
 fn make_write_folders(config: &Config, teams: &[KnownTeam]) {
+    let ways = Ways::of(config);
     for known in teams {
         let Some(team) = config.team(known.name.as_str()) else {
             continue;
         };
         let made = OsUser::of_team(known.name.as_str(), known.id, team.os_user.as_deref(), DEFAULT_UID_BASE)
-            .and_then(|user| sandbox::make_write_folders(team, user));
+            .and_then(|user| sandbox::make_write_folders(team, user, &ways));
         if let Err(error) = made {
             tracing::error!(team = %team.name, %error, "a write folder of the team cannot be made");
         }
@@ -256,7 +257,7 @@ impl Ground {
                 self.triggerer(known, zygotes),
                 generation.clone(),
             ));
-            self.keep_zygote(team, known, &mut python, zygotes, &mut listening)
+            self.keep_zygote(team, known, launcher, &mut python, zygotes, &mut listening)
                 .await;
             generation.cancel();
             if !listening.is_finished() {
@@ -277,6 +278,7 @@ impl Ground {
         &self,
         team: &Team,
         known: &KnownTeam,
+        launcher: &Launcher,
         python: &mut TeamPython,
         zygotes: &watch::Sender<Option<Zygote>>,
         listening: &mut JoinHandle<()>,
@@ -289,13 +291,25 @@ impl Ground {
         let changed = team_python::changed(&environment, &spec);
         tokio::pin!(changed);
         let mut pause = RESTART_PAUSE.0;
+        let mut again = false;
         loop {
+            let start = async {
+                if again {
+                    self.prepare_again(team, known, launcher, python).await?;
+                }
+                anyhow::Ok(Zygote::start(&python.python).await)
+            };
             let started = tokio::select! {
-                started = Zygote::start(&python.python) => started,
+                started = start => started,
                 () = self.stop.cancelled() => return,
             };
+            again = true;
             match started {
-                Ok(zygote) => {
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tracing::error!(team = %team.name, error, "the ground of the team's Python is not ready; trying again");
+                }
+                Ok(Ok(zygote)) => {
                     tracing::info!(team = %team.name, "the team's Python is ready");
                     let as_declared =
                         python.python.launch == Launch::Warm || team.launch == isobar_config::Launch::Cold;
@@ -325,7 +339,7 @@ impl Ground {
                         pause = RESTART_PAUSE.0;
                     }
                 }
-                Err(ZygoteError::NotWarm { reason, .. }) => {
+                Ok(Err(ZygoteError::NotWarm { reason, .. })) => {
                     tracing::warn!(
                         team = %team.name,
                         "the team's Python cannot be warmed: {reason}. It starts cold: each task and parse takes some \
@@ -335,7 +349,7 @@ impl Ground {
                     python.python.launch = Launch::Cold;
                     continue;
                 }
-                Err(error) => {
+                Ok(Err(error)) => {
                     tracing::error!(team = %team.name, %error, "the team's Python did not start; trying again");
                 }
             }
@@ -346,6 +360,31 @@ impl Ground {
             }
             pause = (pause * 2).min(RESTART_PAUSE.1);
         }
+    }
+
+    /// Makes the ground for a zygote anew, in the same environment: since the last one, folders may have been removed, or
+    /// links that lead to them changed.
+    async fn prepare_again(
+        &self,
+        team: &Team,
+        known: &KnownTeam,
+        launcher: &Launcher,
+        python: &mut TeamPython,
+    ) -> anyhow::Result<()> {
+        let (config, of, number, by) = (Arc::clone(&self.config), team.clone(), known.id, launcher.clone());
+        let preparing = move || team_python(&config, &of, number, DEFAULT_UID_BASE, &by);
+        let made = tokio::task::spawn_blocking(preparing).await??;
+        // Another environment is noticed by those who look for that, and is another generation.
+        if made.environment.fingerprint == python.environment.fingerprint {
+            let (lock_file, launch) = (python.python.lock_file.clone(), python.python.launch);
+            python.confinement = made.confinement;
+            python.python = PythonSpec {
+                lock_file,
+                launch,
+                ..made.python
+            };
+        }
+        Ok(())
     }
 
     /// Notes whether the team's cluster policy shapes task instances.

@@ -119,3 +119,48 @@ fn a_killed_server_loses_and_repeats_nothing_on_sqlite() {
 fn a_killed_server_loses_and_repeats_nothing_on_postgres() {
     storm_survives(Database::Postgres);
 }
+
+/// Who forked the task.
+const PARENT: &str = r#"
+import os
+from airflow.sdk import DAG, task
+
+with DAG(dag_id="parent", schedule=None):
+    @task
+    def parent():
+        return os.getppid()
+
+    parent()
+"#;
+
+#[test]
+fn a_team_whose_python_is_killed_gets_the_folders_that_it_lost_when_that_starts_again() {
+    let mut deployment = Deployment::on(Database::Sqlite)
+        .team("alpha", "")
+        .user("ann", "alpha = \"admin\"")
+        .dag("alpha", "parent.py", PARENT);
+    deployment.start("standalone");
+    let ann = deployment.client("ann");
+    ann.wait_for_dag("parent");
+    let run = || {
+        let run = ann.trigger("parent");
+        assert_eq!(ann.wait_for_run("parent", &run, 90)["state"], "success");
+        ann.xcom("parent", &run, "parent").as_i64().unwrap()
+    };
+    let zygote = run();
+    let own = fs::read_dir(deployment.path().join("home/run/alpha")).unwrap();
+    for folder in own
+        .map(|entry| entry.unwrap().path())
+        .chain([deployment.evidence("alpha")])
+    {
+        fs::remove_dir_all(folder).unwrap();
+    }
+    let zygote = nix::unistd::Pid::from_raw(zygote.try_into().unwrap());
+    nix::sys::signal::kill(zygote, nix::sys::signal::Signal::SIGKILL).unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    while !deployment.output("standalone").contains("the team's Python ended") {
+        assert!(Instant::now() < end, "nobody noticed");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_ne!(run(), i64::from(zygote.as_raw()));
+}

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use isobar_config::Team;
 use isobar_model::TeamName;
 use isobar_runtime::sandbox::{
-    CONFINE_SUBCOMMAND, Confinement, Grounds, Launcher, Namespace, command, kernel, prepare,
+    CONFINE_SUBCOMMAND, Confinement, Grounds, Launcher, Namespace, Ways, command, kernel, prepare,
 };
 
 /// Where the tests run as root: somebody who may nothing.
@@ -71,6 +71,7 @@ fn without_privileges_a_team_gets_its_tmp_in_a_user_namespace_and_nothing_more()
         let grounds = Grounds {
             run_folder: at("run").join(name),
             read: vec![],
+            ways: Ways::default(),
             hidden: vec![],
         };
         let mut made = prepare(&team, None, &grounds).expect("walls");

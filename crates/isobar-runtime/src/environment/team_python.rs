@@ -10,7 +10,7 @@ use isobar_config::{Config, Team};
 use isobar_model::TeamId;
 
 use super::{Environment, EnvironmentError, EnvironmentSpec, variables};
-use crate::sandbox::{self, Confinement, Grounds, Launcher, OsUser, SandboxError};
+use crate::sandbox::{self, Confinement, Grounds, Launcher, OsUser, SandboxError, Ways};
 use crate::zygote::{Launch, PythonSpec, install_agent};
 
 /// How long a zygote's imports may take.
@@ -98,6 +98,7 @@ pub fn team_python(
     let grounds = Grounds {
         run_folder: config.run_folder(team),
         read,
+        ways: Ways::of(config),
         hidden: hidden_from(config, team),
     };
     let confinement = sandbox::prepare(team, spec.runs_as, &grounds)?;

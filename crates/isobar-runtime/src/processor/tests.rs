@@ -530,7 +530,7 @@ async fn a_team_with_a_user_and_an_environment_of_its_own() {
     fs::create_dir(&config.home).unwrap();
     fs::set_permissions(&config.home, fs::Permissions::from_mode(0o711)).unwrap();
     apply(&spec, &mut |_| ()).unwrap_or_else(|error| panic!("{error}"));
-    crate::sandbox::make_write_folders(&team, spec.runs_as).unwrap();
+    crate::sandbox::make_write_folders(&team, spec.runs_as, &crate::sandbox::Ways::of(&config)).unwrap();
     let begun = Instant::now();
     let made = team_python(&config, &team, number, 60_000, &crate::sandbox::tests::launcher());
     let made = made.unwrap_or_else(|error| panic!("{error}"));

@@ -11,11 +11,13 @@ use landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, LandlockStatus, PathBeneath, PathFd, Ruleset,
     RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
 };
+use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, setgroups, setresgid, setresuid};
 use rustix::thread::{CapabilitiesSecureBits, clear_ambient_capability_set, set_capabilities_secure_bits};
 
+use super::folder;
 use super::own_tmp::NoOwnTmp;
 use super::{CONFINE_SUBCOMMAND, CONFINEMENT_VARIABLE, Confinement, Namespace, SandboxError, system};
 
@@ -142,7 +144,7 @@ fn restrict(confinement: &Confinement) -> Result<(), SandboxError> {
     for (path, access) in wanted {
         // Hosts differ in which of these exist.
         if let Ok(opened) = PathFd::new(&path) {
-            rules = allow(rules, Path::new(&path), opened, access).map_err(failed)?;
+            rules = allow(rules, opened, access).map_err(failed)?;
         }
     }
     let own = (confinement.read.iter().map(|path| (path.as_path(), read)))
@@ -152,11 +154,17 @@ fn restrict(confinement: &Confinement) -> Result<(), SandboxError> {
         rules = match confinement.own_tmp.covers.iter().find(|cover| cover.own == path) {
             Some(cover) => {
                 let opened = cover.opened().map_err(|reason| no_own_tmp(confinement, &reason))?;
-                allow(rules, path, opened, access)
+                allow(rules, opened, access)
             }
             None => {
-                let opened = PathFd::new(path).map_err(|_| unreachable_path(confinement, path))?;
-                allow(rules, path, opened, access)
+                let opened = folder::unlinked(path).map_err(|errno| match errno {
+                    Errno::ELOOP => SandboxError::Exchanged {
+                        team: confinement.team.clone(),
+                        path: path.to_owned(),
+                    },
+                    _ => unreachable_path(confinement, path),
+                })?;
+                allow(rules, opened, access)
             }
         }
         .map_err(failed)?;
@@ -182,11 +190,10 @@ fn no_own_tmp(confinement: &Confinement, reason: &NoOwnTmp) -> SandboxError {
 
 fn allow(
     rules: RulesetCreated,
-    path: &Path,
     opened: impl AsFd,
     access: BitFlags<AccessFs>,
 ) -> Result<RulesetCreated, landlock::RulesetError> {
-    let access = if path.is_dir() {
+    let access = if folder::is_folder(&opened) {
         access
     } else {
         access & AccessFs::from_file(TRIED_ABI)

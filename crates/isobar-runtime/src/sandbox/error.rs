@@ -29,6 +29,32 @@ pub enum SandboxError {
         /// What opens it.
         open: PathBuf,
     },
+    /// A team may have put a link on the way to a folder.
+    #[error(
+        "team `{team}`: the way to `{path}` goes over the link `{link}`, which lies in `{open}`, where a team may put \
+         links\nhint: write down the folder that is meant instead of the link, or move it out of `{open}`"
+    )]
+    Link {
+        /// The team.
+        team: String,
+        /// The path as written.
+        path: PathBuf,
+        /// The link.
+        link: PathBuf,
+        /// What a team may write.
+        open: PathBuf,
+    },
+    /// Since a folder was looked at, a link has come to be on the way to it.
+    #[error(
+        "team `{team}`: on the way to `{path}` there is a link now, which is not followed; it is looked at anew when the \
+         team's Python starts the next time"
+    )]
+    Exchanged {
+        /// The team.
+        team: String,
+        /// The path without links.
+        path: PathBuf,
+    },
     /// `os_user` names nobody.
     #[error("team `{team}`: there is no operating-system user `{user}`\nhint: create it, or leave `os_user` out")]
     UnknownUser {

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::folder::{self, Identity, by_number, existing_is_fine};
 use super::system;
+use super::ways::Way;
 
 /// Shared memory is the host's memory: a team gets a piece of it, four times what a container usually has.
 const SHARED_MEMORY_OPTIONS: &str = "mode=1777,size=256m";
@@ -104,7 +105,7 @@ impl Cover {
 pub(super) enum NoOwnTmp {
     #[error("{0}")]
     Refused(#[from] Errno),
-    #[error("`{0}` is not the folder that Isobar made there; it makes it anew when the server starts")]
+    #[error("`{0}` is not the folder that Isobar made there; the next start makes it anew")]
     Replaced(PathBuf),
     #[error("`{path}` cannot be shown in it: {source}")]
     Path { path: PathBuf, source: Errno },
@@ -115,40 +116,49 @@ pub(super) enum NoOwnTmp {
 /// Something of the host that stays visible below a folder that is covered.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Kept {
-    /// Where it is.
+    /// Where it is seen.
     pub path: PathBuf,
+    /// Where it is, without links.
+    pub real: PathBuf,
     /// Whether the team may write it.
     pub writable: bool,
 }
 
 impl OwnTmp {
     /// Covers `/tmp` and `/var/tmp` with these folders, except where the team was given them, or what they lie in, by name.
-    /// `read` and `write` are all that the team must see, however it is spelled.
-    pub(super) fn plan(covers: [Cover; 2], read: &[PathBuf], write: &[PathBuf]) -> Self {
+    /// `read` and `write` are all that the team must see, as it is spelled and as it is.
+    pub(super) fn plan(covers: [Cover; 2], read: &[Way], write: &[Way]) -> Self {
         let covers: Vec<Cover> = covers
             .into_iter()
             // One that is a link is covered where it leads to, or lies elsewhere.
             .filter(|cover| cover.host.canonicalize().is_ok_and(|real| real == cover.host) && cover.host.is_dir())
-            .filter(|cover| !read.iter().chain(write).any(|path| cover.host.starts_with(path)))
+            .filter(|cover| {
+                let lies_in = |way: &Way| cover.host.starts_with(&way.spelled) || cover.host.starts_with(&way.real);
+                !read.iter().chain(write).any(lies_in)
+            })
             .collect();
-        let all = |paths: &[PathBuf], writable| {
-            paths
-                .iter()
-                .map(move |path| (path.clone(), writable))
+        let all = |ways: &[Way], writable| {
+            ways.iter()
+                .flat_map(|way| [&way.spelled, &way.real].map(|path| (path, &way.real)))
+                .map(|(path, real)| Kept {
+                    path: path.clone(),
+                    real: real.clone(),
+                    writable,
+                })
                 .collect::<Vec<_>>()
         };
         let mut needed = [all(write, true), all(read, false)].concat();
-        needed.retain(|(path, _)| covers.iter().any(|cover| path.starts_with(&cover.host)));
+        needed.retain(|needed| covers.iter().any(|cover| needed.path.starts_with(&cover.host)));
         // Folders before what is in them; what may be written before the same for reading.
-        needed.sort_by(|(one, writable), (other, also)| one.cmp(other).then(also.cmp(writable)));
+        needed.sort_by(|one, other| one.path.cmp(&other.path).then(other.writable.cmp(&one.writable)));
         let mut keep: Vec<Kept> = Vec::new();
-        for (path, writable) in needed {
+        for needed in needed {
             // Further in, only the right to write adds something.
             if !keep
                 .iter()
-                .any(|kept| path.starts_with(&kept.path) && (kept.writable || !writable))
+                .any(|kept| needed.path.starts_with(&kept.path) && (kept.writable || !needed.writable))
             {
-                keep.push(Kept { path, writable });
+                keep.push(needed);
             }
         }
         Self { by: None, covers, keep }
@@ -170,18 +180,25 @@ impl OwnTmp {
         // What the host mounts later appears here, too; nothing that is mounted here appears there.
         attach(None, Path::new("/"), MsFlags::MS_REC | MsFlags::MS_SLAVE)?;
         // Opened after the change: what was open before belongs to the other namespace and cannot be mounted here.
-        let kept: Vec<(&Kept, OwnedFd)> = self
-            .keep
-            .iter()
-            // What does not exist yet is no loss.
-            .filter_map(|kept| Some((kept, folder::followed(&kept.path).ok()?)))
-            .collect();
-        refuse_mounts_below(&kept)?;
         let own: Vec<(&PathBuf, OwnedFd)> = self
             .covers
             .iter()
             .map(|cover| Ok((&cover.host, cover.opened()?)))
             .collect::<Result<_, NoOwnTmp>>()?;
+        let kept: Vec<(&Kept, OwnedFd)> = self
+            .keep
+            .iter()
+            .filter_map(|kept| match folder::unlinked(&kept.real) {
+                Ok(source) => Some(Ok((kept, source))),
+                Err(source @ Errno::ELOOP) => Some(Err(NoOwnTmp::Path {
+                    path: kept.path.clone(),
+                    source,
+                })),
+                // What does not exist yet is no loss.
+                Err(_) => None,
+            })
+            .collect::<Result<_, NoOwnTmp>>()?;
+        refuse_mounts_below(&kept)?;
         for (host, own) in &own {
             attach(Some(&by_number(own)), host, MsFlags::MS_BIND | MsFlags::MS_REC)?;
         }
@@ -217,7 +234,7 @@ impl OwnTmp {
             .find_map(|cover| Some((&cover.host, path.strip_prefix(&cover.host).ok()?)));
         let (host, rest) = found.ok_or(Errno::EINVAL)?;
         let look = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let is_folder = SFlag::from_bits_truncate(fstat(source)?.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR;
+        let is_folder = folder::is_folder(source);
         let mut at = openat(AT_FDCWD, host, look | OFlag::O_DIRECTORY, Mode::empty())?;
         let mut so_far = host.clone();
         let mut parts = rest.components().peekable();

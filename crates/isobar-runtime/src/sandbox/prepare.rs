@@ -14,7 +14,11 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::folder::{self, Identity, by_number, existing_is_fine};
 use super::own_tmp::Cover;
+use super::ways::{Way, Ways};
 use super::{Confinement, OsUser, OwnTmp, SandboxError, kernel, system};
+
+/// The team's own folders in its run folder: its homes, and what it sees as `/tmp` and `/var/tmp`.
+pub(super) const OWN: [&str; 3] = ["scratch", "tmp", "var-tmp"];
 
 /// How often a folder is made anew where somebody puts other things in its place.
 const ATTEMPTS: usize = 16;
@@ -27,6 +31,8 @@ pub struct Grounds {
     pub run_folder: PathBuf,
     /// To read: environment, base Python ([`crate::environment::Environment::read`]), the agent's folder.
     pub read: Vec<PathBuf>,
+    /// Where links are not followed.
+    pub ways: Ways,
     /// To stay hidden: the state folder, the log folder, configuration files, the folders of all other teams. What of
     /// it contains one of the team's own folders is fine (the state folder holds the scratch); the reverse is refused.
     pub hidden: Vec<PathBuf>,
@@ -38,7 +44,8 @@ pub struct Grounds {
 ///
 /// # Errors
 /// [`SandboxError::NoLandlock`] where the kernel has none and the team does not say `isolation = "none"`;
-/// [`SandboxError::Exposed`] where something hidden lies inside what the team may read; folders that cannot be made.
+/// [`SandboxError::Exposed`] where something hidden lies inside what the team may read; [`SandboxError::Link`] where a
+/// team may have put a link on the way; folders that cannot be made.
 pub fn prepare(team: &Team, user: Option<OsUser>, grounds: &Grounds) -> Result<Confinement, SandboxError> {
     let name = team.name.as_str();
     let landlock = team.isolation == Isolation::Landlock;
@@ -49,7 +56,7 @@ pub fn prepare(team: &Team, user: Option<OsUser>, grounds: &Grounds) -> Result<C
     let run_folder = &grounds.run_folder;
     make_passable(name, run_folder)?;
     let ground = folder::followed(run_folder).map_err(|errno| failed(name, run_folder)(errno.into()))?;
-    let [scratch, tmp, lasting_tmp] = ["scratch", "tmp", "var-tmp"].map(|part| run_folder.join(part));
+    let [scratch, tmp, lasting_tmp] = OWN.map(|part| run_folder.join(part));
     let [home, airflow_home] = ["home", "airflow"].map(|part| scratch.join(part));
     let own = make_private(name, &ground, &scratch, user)?;
     make_private(name, &own, &home, user)?;
@@ -63,7 +70,7 @@ pub fn prepare(team: &Team, user: Option<OsUser>, grounds: &Grounds) -> Result<C
         })
     };
     let covers = [cover(system::TMP, &tmp)?, cover(system::LASTING_TMP, &lasting_tmp)?];
-    make_write_folders(team, user)?;
+    make_write_folders(team, user, &grounds.ways)?;
 
     let mut read: Vec<PathBuf> = team
         .folders
@@ -76,13 +83,12 @@ pub fn prepare(team: &Team, user: Option<OsUser>, grounds: &Grounds) -> Result<C
     read.dedup();
     let mut write = vec![scratch, tmp.clone(), lasting_tmp];
     write.extend(team.write_folders.iter().cloned());
-    let spelled = (read.clone(), write.clone());
-    let (read, write) = (resolved(read), resolved(write));
-    let own_tmp = OwnTmp::plan(
-        covers,
-        &[spelled.0, read.clone()].concat(),
-        &[spelled.1, write.clone()].concat(),
-    );
+    let ways = |paths: Vec<PathBuf>| -> Result<Vec<Way>, SandboxError> {
+        paths.iter().map(|path| grounds.ways.to(name, path)).collect()
+    };
+    let (read, write) = (ways(read)?, ways(write)?);
+    let own_tmp = OwnTmp::plan(covers, &read, &write);
+    let [read, write] = [read, write].map(|ways| ways.into_iter().map(|way| way.real).collect());
     let confinement = Confinement {
         team: name.to_owned(),
         landlock,
@@ -105,10 +111,11 @@ pub fn prepare(team: &Team, user: Option<OsUser>, grounds: &Grounds) -> Result<C
 /// their walls let them.
 ///
 /// # Errors
-/// A folder that cannot be made, or that has contents and cannot be written by the team's user.
-pub fn make_write_folders(team: &Team, user: Option<OsUser>) -> Result<(), SandboxError> {
+/// A folder that cannot be made, or that has contents and cannot be written by the team's user; [`SandboxError::Link`].
+pub fn make_write_folders(team: &Team, user: Option<OsUser>, ways: &Ways) -> Result<(), SandboxError> {
     for folder in &team.write_folders {
-        make_writable(team.name.as_str(), folder, user)?;
+        let way = ways.to(team.name.as_str(), folder)?;
+        make_writable(team.name.as_str(), &way.real, user)?;
     }
     Ok(())
 }
@@ -197,11 +204,35 @@ fn made_in(parent: &OwnedFd, folder: &Path) -> Result<OwnedFd, Errno> {
     Err(Errno::ENOTDIR)
 }
 
+/// The folder of that path, and whether it was made just now, with its missing parents. It may lie in what a team can
+/// write: no link is followed on the way.
+fn made_unlinked(folder: &Path) -> Result<(OwnedFd, bool), Errno> {
+    match folder::unlinked(folder) {
+        Err(Errno::ENOENT) => {}
+        opened => return Ok((opened?, false)),
+    }
+    let (Some(parent), Some(name)) = (folder.parent(), folder.file_name()) else {
+        return Err(Errno::EINVAL);
+    };
+    let (parent, _) = made_unlinked(parent)?;
+    let new = match mkdirat(&parent, name, Mode::S_IRWXU) {
+        Ok(()) => true,
+        // Another process was faster.
+        Err(Errno::EEXIST) => false,
+        Err(errno) => return Err(errno),
+    };
+    let opened = openat(&parent, name, folder::ITSELF, Mode::empty())?;
+    if new {
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(by_number(&opened), mode)
+            .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
+    }
+    Ok((opened, new))
+}
+
 fn make_writable(team: &str, folder: &Path, user: Option<OsUser>) -> Result<(), SandboxError> {
-    let new = !folder.exists();
-    make_folders(team, folder, 0o755)?;
+    let (opened, new) = made_unlinked(folder).map_err(|errno| failed(team, folder)(errno.into()))?;
     let Some(user) = user else { return Ok(()) };
-    let opened = folder::followed(folder).map_err(|errno| failed(team, folder)(errno.into()))?;
     let found = fs::metadata(by_number(&opened)).map_err(failed(team, folder))?;
     let empty = || fs::read_dir(by_number(&opened)).is_ok_and(|mut entries| entries.next().is_none());
     let mode = found.mode();

@@ -14,6 +14,7 @@ use super::*;
 
 mod folder;
 mod own_tmp;
+mod ways;
 
 /// Not a test: the test binary plays the launcher. It runs as a test of that name because libtest owns `main`.
 #[test]
@@ -94,6 +95,7 @@ impl World {
         let grounds = Grounds {
             run_folder: self.at("state/run").join(name),
             read: vec![],
+            ways: Ways::default(),
             hidden: vec![self.at("state"), self.at("conf")],
         };
         prepare(&self.team(name), user, &grounds).unwrap()
@@ -264,9 +266,10 @@ fn what_one_team_writes_another_reads_where_the_configuration_says_so() {
         let grounds = |name| Grounds {
             run_folder: world.at("state/run").join(name),
             read: vec![],
+            ways: Ways::default(),
             hidden: vec![world.at("state")],
         };
-        make_write_folders(&giver, user).unwrap();
+        make_write_folders(&giver, user, &Ways::default()).unwrap();
         let taker = prepare(&taker, neighbour, &grounds("beta")).unwrap();
         let giver = prepare(&giver, user, &grounds("alpha")).unwrap();
         let file = world.at("state/data/alpha/users.parquet");
@@ -409,6 +412,7 @@ fn what_must_stay_hidden_may_not_lie_in_an_open_folder() {
     let grounds = Grounds {
         run_folder: world.at("state/run/alpha"),
         read: vec![world.at("state")],
+        ways: Ways::default(),
         hidden: vec![world.at("state/isobar.db")],
     };
     let error = prepare(&world.team("alpha"), None, &grounds).unwrap_err();

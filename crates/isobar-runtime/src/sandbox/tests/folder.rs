@@ -19,6 +19,7 @@ fn a_folder_that_a_team_exchanges_for_a_link_gives_it_nothing() {
         let grounds = Grounds {
             run_folder: world.at("state/run/alpha"),
             read: vec![],
+            ways: Ways::default(),
             hidden: vec![],
         };
         prepare(&alpha, user, &grounds).unwrap();
@@ -54,6 +55,7 @@ fn a_link_or_a_file_in_place_of_a_teams_folder_gives_way_to_a_folder() {
     let grounds = Grounds {
         run_folder: world.at("state/run/alpha"),
         read: vec![],
+        ways: Ways::default(),
         hidden: vec![],
     };
     let confinement = prepare(&alpha, None, &grounds).unwrap();

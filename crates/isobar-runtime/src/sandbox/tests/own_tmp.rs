@@ -87,10 +87,11 @@ fn what_a_team_needs_below_tmp_stays_where_it_is_and_nothing_else_does() {
         let mut team = world.team("alpha");
         team.read_folders = vec![world.at("conf/variables.toml")];
         team.write_folders = vec![world.at("dags/alpha/out")];
-        make_write_folders(&team, user).unwrap();
+        make_write_folders(&team, user, &Ways::default()).unwrap();
         let grounds = Grounds {
             run_folder: world.at("state/run/alpha"),
             read: vec![],
+            ways: Ways::default(),
             hidden: vec![world.at("state"), world.at("conf")],
         };
         let Some(confinement) = with_own_tmp(prepare(&team, user, &grounds).unwrap()) else {
@@ -229,6 +230,7 @@ fn what_a_team_may_only_read_brings_no_mount_that_it_can_write_however_it_is_spe
         let grounds = Grounds {
             run_folder: world.at("state/run/alpha"),
             read: vec![],
+            ways: Ways::default(),
             hidden: vec![],
         };
         let confinement = prepare(&team, user, &grounds).unwrap();
@@ -323,6 +325,7 @@ fn a_team_that_was_given_tmp_by_name_has_the_hosts() {
     let grounds = Grounds {
         run_folder: world.at("state/run/alpha"),
         read: vec![],
+        ways: Ways::default(),
         hidden: vec![],
     };
     let confinement = prepare(&team, None, &grounds).unwrap();
