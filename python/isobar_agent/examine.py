@@ -8,10 +8,10 @@ their state from before they were read.
 This process is thrown away afterwards.
 """
 
-import _thread
 import atexit
 import ctypes
 import json
+import logging
 import os
 import platform
 import random
@@ -25,18 +25,14 @@ import sysconfig
 import airflow
 import structlog
 from airflow.sdk.execution_time import task_runner
-from isobar_agent import prepared, preload
+from airflow.timetables import _cron
+from isobar_agent import changing, prepared, preload
 
-# Functions written in C that answer differently each time; whatever is asked for a moment or for chance ends in one.
-CHANGING = frozenset(
-    "now utcnow today urandom getrandom random getrandbits seed setstate getpid getppid get_native_id times getloadavg "
-    "generate_time_safe time time_ns monotonic monotonic_ns perf_counter perf_counter_ns process_time clock_gettime "
-    "gmtime localtime ctime".split()
-)
 # Functions of Airflow's own that answer differently, where others call them.
 ASKED_OF_AIRFLOW = frozenset("utcnow days_ago get_parsing_context".split())
-# Functions written in C whose answer hangs on one path, and the modules whose own functions pass it on.
-LOOKING = frozenset("stat lstat access readlink listxattr statvfs".split())
+# What happens otherwise than by asking.
+DONE = {"start_new_thread": "starts a thread", "start_joinable_thread": "starts a thread", "start_new": "starts a thread"}
+# Modules whose own functions pass on what they find out of one path.
 PASSING_ON = ("genericpath", "posixpath", "pathlib", "pathlib._local")
 MOST_FILES = 2000
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -47,6 +43,7 @@ ACTS = tuple(
     "os.rmdir os.link os.symlink os.truncate os.chmod os.chown os.utime os.setxattr shutil. tempfile. sqlite3.connect "
     "sys.setprofile sys.settrace fcntl. pty. mmap. http. urllib. smtplib. ftplib. time.sleep".split()
 )
+ENVIRONMENT = type(os.environ).__getitem__.__code__
 # Numbers of connect, bind and execve, and how the kernel names the machine.
 SYSTEM_CALLS = {"x86_64": (0xC000003E, (42, 49, 59, 322)), "aarch64": (0xC00000B7, (203, 200, 221, 281))}
 
@@ -78,6 +75,9 @@ class Examination:
         # What Airflow logs with is Airflow's; that it was used shows in the log. Providers are anybody's.
         airflows = {os.path.dirname(os.path.abspath(__file__)), os.path.dirname(structlog.__file__), *airflow.__path__}
         self.airflow = ("<frozen importlib", *folders(airflows))
+        # These ask for moments that nobody keeps: of a line of a log, and where a cron expression is looked at.
+        loggers = {os.path.dirname(logging.__file__), os.path.dirname(structlog.__file__)}
+        self.forgetting = ("<frozen importlib", *folders(loggers), _cron.__file__)
         self.providers = folders({os.path.join(path, "providers") for path in airflow.__path__})
         self.loaded = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
         self.parts: dict[str, str] = {}
@@ -89,6 +89,7 @@ class Examination:
         output = [catch(number) for number in (1, 2, preload.log_fd())]
         before, loaded = state(), set(sys.modules)
         forbid_connections()
+        changing.watch(self.asked)
         sys.addaudithook(self.audit)
         sys.setprofile(self.profile)
         self.watching = True
@@ -166,25 +167,37 @@ class Examination:
                 self.found(f"it writes {path}")
             else:
                 self.depends_on(path)
+        elif event in ("ctypes.dlopen", "ctypes.dlsym"):
+            if self.initiator(sys._getframe(1)):
+                self.found("it calls functions of C, which cannot be watched")
         elif event in ("os.listdir", "os.scandir"):
             self.depends_on("." if given[0] is None else given[0])
         elif event.startswith(ACTS) and not imports(sys._getframe(1)):
             self.found(f"it does {event}")
 
     def profile(self, frame, event: str, given: object) -> None:
-        """Each call."""
+        """Each call that Python code makes: those of Airflow's functions, and of C's that were kept before they were watched."""
         if event == "c_call":
-            name = given.__name__
-            if name in CHANGING:
-                if found := self.initiator(frame):
-                    self.found(f"it calls {name} in line {found.f_lineno} of {found.f_code.co_filename}")
-            elif name in LOOKING:
-                if found := self.initiator(frame):
-                    self.looks(frame, name, found)
-            elif given is _thread.start_new_thread:
-                self.found("it starts a thread")
-        elif event == "call" and frame.f_code.co_name in ASKED_OF_AIRFLOW and self.initiator(frame.f_back):
-            self.found(f"it calls {frame.f_code.co_name}")
+            if given.__name__ in changing.NAMES and frame.f_code is not changing.Told.__call__.__code__:
+                self.asked(given.__name__, frame)
+        elif event == "call":
+            name = frame.f_code.co_name
+            if name in ASKED_OF_AIRFLOW and self.initiator(frame.f_back):
+                self.found(f"it calls {name}")
+            elif frame.f_code is ENVIRONMENT and "PARSING_CONTEXT" in str(frame.f_locals.get("key")):
+                if self.initiator(frame.f_back):
+                    self.found("it reads the parsing context")
+
+    def asked(self, name: str, frame) -> None:
+        """A function that answers differently each time is called, here."""
+        if not self.watching:
+            return
+        if name in changing.LOOKING:
+            if caller := self.initiator(frame):
+                self.looks(frame, name, caller)
+        elif caller := self.beneficiary(frame):
+            does = DONE.get(name, f"calls {name}")
+            self.found(f"it {does} in line {caller.f_lineno} of {caller.f_code.co_filename}")
 
     def looks(self, frame, name: str, caller) -> None:
         """Notes what a function of Python's library looks at."""
@@ -203,6 +216,17 @@ class Examination:
             part = self.part(frame.f_code.co_filename)
             if part != "library":
                 return frame if part == "foreign" else None
+            frame = frame.f_back
+        return None
+
+    def beneficiary(self, frame):
+        """Who gets a moment or a number, also by way of Airflow's own functions: none where nobody keeps it."""
+        while frame is not None:
+            path = frame.f_code.co_filename
+            if path.startswith(self.forgetting):
+                return None
+            if self.part(path) == "foreign":
+                return frame
             frame = frame.f_back
         return None
 

@@ -276,9 +276,80 @@ const LINES: &[(&str, &str)] = &[
     ("import sys; print('hello', file=sys.stderr)", "its errors"),
     (
         "import logging; logging.getLogger('mine').warning('hello')",
-        "calls time",
+        "its log",
     ),
     ("raise ValueError", "cannot be imported"),
+    // What Python code does not call itself.
+    (
+        "import datetime, functools; NOW = functools.partial(datetime.datetime.now)()",
+        "calls now",
+    ),
+    ("import time; NOW = next(iter(time.time, None))", "calls time"),
+    ("import time; YEAR = list(map(time.strftime, ['%Y']))", "calls strftime"),
+    (
+        "import collections, time; NOW = collections.defaultdict(time.time)['now']",
+        "calls time",
+    ),
+    (
+        "import operator, datetime; NOW = operator.methodcaller('n' + 'ow')(datetime.datetime)",
+        "calls now",
+    ),
+    (
+        "import datetime; DAY = next(iter(getattr(datetime.date, 'today'), None))",
+        "calls today",
+    ),
+    (
+        "import pydantic, time\nclass Made(pydantic.BaseModel):\n    at: float = pydantic.Field(default_factory=time.time)\nAT = Made().at",
+        "calls time",
+    ),
+    (
+        "import time\nclass Clock:\n    __call__ = time.time\nNOW = next(iter(Clock(), None))",
+        "calls time",
+    ),
+    (
+        "exec('NOW = next(iter(vars(__import__(\"ti\" + \"me\"))[\"time\"], None))')",
+        "calls time",
+    ),
+    ("import random; N = next(iter(random.random, None))", "calls random"),
+    (
+        "import _random; N = next(iter(_random.Random().random, None))",
+        "calls random",
+    ),
+    ("import os; N = list(map(os.urandom, [4]))", "calls urandom"),
+    ("import os; ME = next(iter(os.getpid, None))", "calls getpid"),
+    ("import os; ABOUT = list(map(os.stat, [__file__]))", "calls stat"),
+    (
+        "import os; FLAGS = list(map(os.path.exists, ['/nowhere/flag']))",
+        "/nowhere/flag",
+    ),
+    ("import ctypes; NOW = ctypes.CDLL(None).time(None)", "functions of C"),
+    (
+        "import os; D = os.environ.get('_AIRFLOW_PARSING' + '_CONTEXT_DAG_ID')",
+        "parsing context",
+    ),
+    (
+        "from airflow.sdk.timezone import parse; AT = parse('10:00')",
+        "calls now",
+    ),
+    // They are kept for later, or given what they do not ask for then.
+    (
+        "import collections, dataclasses, functools, time, datetime\nLATER = functools.partial(datetime.datetime.now)\n\
+         LATEST = collections.defaultdict(time.time)\n@dataclasses.dataclass\nclass Made:\n    \
+         at: float = dataclasses.field(default_factory=time.time)",
+        "",
+    ),
+    (
+        "import time, datetime; YEAR = time.strftime('%Y', time.gmtime(0)), datetime.datetime(2026, 1, 1).strftime('%Y')",
+        "",
+    ),
+    (
+        "from airflow.sdk.timezone import parse; AT = parse('2026-01-01T10:00:00')",
+        "",
+    ),
+    (
+        "from airflow.timetables.trigger import CronTriggerTimetable; DAILY = CronTriggerTimetable('0 0 * * *', timezone='UTC')",
+        "",
+    ),
 ];
 
 #[tokio::test]

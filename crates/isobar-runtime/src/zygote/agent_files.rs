@@ -37,6 +37,10 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../../../../python/isobar_agent/prepared.py"),
     ),
     ("examine.py", include_str!("../../../../python/isobar_agent/examine.py")),
+    (
+        "changing.py",
+        include_str!("../../../../python/isobar_agent/changing.py"),
+    ),
     ("pages.py", include_str!("../../../../python/isobar_agent/pages.py")),
     ("preload.py", include_str!("../../../../python/isobar_agent/preload.py")),
     ("parse.py", include_str!("../../../../python/isobar_agent/parse.py")),
