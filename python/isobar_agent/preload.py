@@ -21,6 +21,13 @@ def run_triggers() -> None:
     triggers.run()
 
 
+def run_listeners() -> None:
+    """Imported only in the fork that needs it: few teams have any."""
+    from isobar_agent import listeners
+
+    listeners.run()
+
+
 def run_examination() -> None:
     """Imported only in the fork that needs it."""
     from isobar_agent import examine
@@ -34,6 +41,7 @@ TARGETS = {
     "parse": parse.run,
     "callback": callback.run,
     "helper": helper.run,
+    "listeners": run_listeners,
     "triggers": run_triggers,
 }
 

@@ -43,7 +43,7 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 PACKET_LIMIT = 1 << 18
 SUPPORTED = "3.3.2"
-TARGETS = ("task", "examine", "parse", "callback", "helper", "triggers")
+TARGETS = ("task", "examine", "parse", "callback", "helper", "listeners", "triggers")
 
 
 def main(launch: str, lock_path: str) -> None:

@@ -17,6 +17,7 @@ mod dag_runs;
 mod ends;
 mod execution;
 mod hitl;
+mod listeners;
 mod names;
 mod new_run;
 pub mod param_schema;

@@ -5,7 +5,6 @@
 //! helper goes on with the others: a bad timetable stops its own Dag only. Where no helper can be started, the questions
 //! stay open and say why.
 
-mod plugins;
 mod talk;
 
 use std::path::PathBuf;
@@ -23,6 +22,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::masker::MaskerConfig;
+use crate::plugins;
 use crate::processor::Bundle;
 use crate::zygote::Zygote;
 use talk::{Lost, Talk};

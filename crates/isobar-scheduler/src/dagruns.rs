@@ -344,6 +344,7 @@ impl Pass<'_> {
             state: RunState::Running,
             start_date: Some(now),
             end_date: None,
+            why_ended: None,
         });
         // Instances that this very pass is about to make for the queued run: the planner makes them instead.
         let making = std::mem::take(&mut plan.create);

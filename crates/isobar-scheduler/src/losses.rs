@@ -10,7 +10,7 @@ use isobar_store::runs::{self, Run};
 use isobar_store::task_instances::{self, TaskInstance};
 use isobar_store::transitions::{Ended, TaskWrite, lost, put_back, restarted};
 use isobar_store::{Store, StoreError};
-use isobar_store::{Tx, audit, callbacks};
+use isobar_store::{Tx, audit, callbacks, listeners};
 use isobar_wire::execution::TaskIdentity;
 use isobar_wire::workload::WorkloadEnded;
 use jiff::Timestamp;
@@ -87,6 +87,7 @@ async fn call_back_instead(
     if let Some(version) = version {
         let mut tx = store.begin().await?;
         tell(&mut tx, setting, &version, &ti, &run, state, reason).await?;
+        listeners::task_failed(&mut tx, scope, &ti, &run, reason, Timestamp::now()).await?;
         tx.commit().await?;
     }
     Ok(())
@@ -226,6 +227,13 @@ async fn end_lost(
             &[record(event, identity, loss.reason)],
         )
         .await?;
+    }
+    let scope = setting.org.team(identity.team);
+    if let (Some(run), Some(ti)) = (
+        &loss.run,
+        task_instances::get(&mut tx, scope, &run_key(identity), &task_key(identity)).await?,
+    ) {
+        listeners::task_failed(&mut tx, scope, &ti, run, loss.reason, Timestamp::now()).await?;
     }
     tx.commit().await?;
     let executor = setting

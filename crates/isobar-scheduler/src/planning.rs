@@ -141,6 +141,7 @@ impl Pass<'_> {
             state: end.state,
             start_date: started,
             end_date: Some(now),
+            why_ended: Some(end.why.as_str()),
         });
         let Some(live) = self.memory.runs.get_mut(run) else {
             return;
@@ -180,18 +181,12 @@ impl Pass<'_> {
             }
             None => None,
         };
-        let reason = match end.why {
-            WhyEnded::Success => "success",
-            WhyEnded::TaskFailure => "task_failure",
-            WhyEnded::AllTasksDeadlocked => "all_tasks_deadlocked",
-            WhyEnded::TimedOut => "timed_out",
-        };
         let request = json!({
             "type": "DagCallbackRequest",
             "filepath": rel_path,
             "bundle_name": bundle,
             "bundle_version": row.bundle_version,
-            "msg": reason,
+            "msg": end.why.as_str(),
             "dag_id": run.key.dag_id,
             "run_id": run.key.run_id,
             "is_failure_callback": failed,

@@ -190,7 +190,7 @@ impl Scheduler {
                 _ = renew.tick() => Happened::Renew,
                 hint = signals.recv() => match hint {
                     Ok(Wake::Events) | Err(RecvError::Lagged(_)) => Happened::Events,
-                    Ok(Wake::Callbacks(_) | Wake::Questions(_) | Wake::Triggers(_) | Wake::Definitions) => continue_with_nothing(),
+                    Ok(Wake::Callbacks(_) | Wake::Questions(_) | Wake::Triggers(_) | Wake::Listeners(_) | Wake::Definitions) => continue_with_nothing(),
                     Err(RecvError::Closed) => Happened::Shutdown,
                 },
                 report = self.reports.recv() => match report {

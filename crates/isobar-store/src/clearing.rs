@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::db::vals;
+use crate::listeners;
 use crate::runs::Run;
 use crate::task_instances::{NewTaskInstance, TaskInstance, among, archive_try};
 use crate::transitions::{AuditRow, OpenRun};
@@ -367,8 +368,11 @@ pub async fn mark(
         open.audit.push(record);
     }
     open.change.reload = true;
+    let row = open.row.clone();
     open.close(tx, true).await?;
-    find(tx, scope, run, &keys).await
+    let marked = find(tx, scope, run, &keys).await?;
+    listeners::instances_marked(tx, scope, &row, &marked, state, now).await?;
+    Ok(marked)
 }
 
 /// Sets the state of a run. `success` and `failed` also end its tasks, as in Airflow: what runs takes that state (all indices
@@ -388,6 +392,8 @@ pub async fn set_run_state(
     let Some(mut open) = OpenRun::lock(tx, scope, run, now).await? else {
         return Ok(None);
     };
+    // Instances that were at work, of which listeners are told.
+    let mut ended = Vec::new();
     if state.is_finished() {
         let instances = crate::task_instances::of_run(tx, scope, run).await?;
         wake_triggerer(tx, scope, &instances);
@@ -403,6 +409,7 @@ pub async fn set_run_state(
                         teardown_waits = true;
                     } else {
                         stopped.insert(&ti.task_id);
+                        ended.push(ti.task_key());
                     }
                 }
                 _ if is_teardown(&ti.task_id) => teardown_waits = true,
@@ -437,6 +444,8 @@ pub async fn set_run_state(
     open.change.reload = true;
     let row = open.row.clone();
     open.close(tx, true).await?;
+    let ended = find(tx, scope, run, &ended).await?;
+    listeners::run_marked(tx, scope, &row, &ended, state, now).await?;
     Ok(Some(row))
 }
 

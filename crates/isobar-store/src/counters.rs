@@ -26,6 +26,7 @@ pub enum Counter {
     Trigger,
     Question,
     Triggerer,
+    ListenerCall,
 }
 
 impl Counter {
@@ -47,6 +48,7 @@ impl Counter {
             Self::Trigger => "trigger",
             Self::Question => "question",
             Self::Triggerer => "triggerer",
+            Self::ListenerCall => "listener_call",
         }
     }
 }

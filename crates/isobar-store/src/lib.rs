@@ -20,6 +20,7 @@ mod error;
 pub mod events;
 pub mod hitl;
 pub mod leases;
+pub mod listeners;
 pub mod lists;
 pub mod loading;
 pub mod migrate;

@@ -26,6 +26,7 @@ const MIGRATIONS: &[Migration] = &[
         "questions_with_an_end",
         include_str!("../migrations/0016_questions_with_an_end.sql"),
     ),
+    (18, "listeners", include_str!("../migrations/0018_listeners.sql")),
 ];
 
 /// The newest migration that this binary knows.

@@ -36,6 +36,7 @@ impl Signals {
             Wake::Callbacks(team) => format!("callbacks:{team}"),
             Wake::Questions(team) => format!("questions:{team}"),
             Wake::Triggers(team) => format!("triggers:{team}"),
+            Wake::Listeners(team) => format!("listeners:{team}"),
         }
     }
 
@@ -50,6 +51,7 @@ impl Signals {
                     "callbacks" => Some(Wake::Callbacks(team)),
                     "questions" => Some(Wake::Questions(team)),
                     "triggers" => Some(Wake::Triggers(team)),
+                    "listeners" => Some(Wake::Listeners(team)),
                     _ => None,
                 }
             }

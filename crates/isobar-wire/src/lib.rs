@@ -7,6 +7,7 @@ pub mod agent;
 pub mod answers;
 pub mod execution;
 pub mod frames;
+pub mod listeners;
 pub mod messages;
 pub mod msgpack;
 pub mod questions;

@@ -13,6 +13,8 @@ pub enum Wake {
     Questions(TeamId),
     /// Triggers of the team came, or are no longer wanted.
     Triggers(TeamId),
+    /// The team's listeners are to be told of something.
+    Listeners(TeamId),
     /// Dags, pools, variables or teams changed.
     Definitions,
 }

@@ -15,6 +15,7 @@ use isobar_execution::Execution;
 use isobar_executors::{Executor, LocalExecutor, Reports, RunEnded, RunTask, Running};
 use isobar_runtime::environment::{self, EnvironmentSpec, TeamPython, team_python};
 use isobar_runtime::helper::{Helper, HelperSpec};
+use isobar_runtime::listeners::{Listeners, ListenersSpec};
 use isobar_runtime::masker::MaskerConfig;
 use isobar_runtime::processor::{DagProcessor, ProcessorSpec};
 use isobar_runtime::sandbox::{self, DEFAULT_UID_BASE, Launcher, OsUser, Ways};
@@ -25,6 +26,7 @@ use isobar_scheduler::{Holder, TeamSetting};
 use isobar_store::signals::Signals;
 use isobar_wire::agent::AgentApi;
 use isobar_wire::execution::ExecutionApi;
+use isobar_wire::listeners::ListenerApi;
 use isobar_wire::questions::QuestionApi;
 use isobar_wire::triggers::TriggerApi;
 use isobar_wire::wake::Wake;
@@ -242,7 +244,14 @@ impl Ground {
             Arc::clone(&self.execution) as Arc<dyn QuestionApi>,
             zygotes.subscribe(),
         );
-        let helping = tokio::spawn(tell_of_questions(hints, known.id, helper, self.stop.clone()));
+        let listeners = Arc::new(Listeners::start(
+            ListenersSpec::from_config(&self.config, team, known.id, &self.hostname),
+            Arc::clone(&self.execution) as Arc<dyn ExecutionApi>,
+            Arc::clone(&self.execution) as Arc<dyn ListenerApi>,
+            zygotes.subscribe(),
+        ));
+        let told = Arc::clone(&listeners);
+        let helping = tokio::spawn(tell_of_questions(hints, known.id, helper, told, self.stop.clone()));
         while let Some(mut python) = self.python(team, known, launcher).await {
             if replaced.is_empty() {
                 team_python::wait_for_predecessor(&python.python.lock_file).await;
@@ -257,8 +266,15 @@ impl Ground {
                 self.triggerer(known, zygotes),
                 generation.clone(),
             ));
-            self.keep_zygote(team, known, launcher, &mut python, zygotes, &mut listening)
-                .await;
+            self.keep_zygote(
+                team,
+                known,
+                launcher,
+                &mut python,
+                (zygotes, &listeners),
+                &mut listening,
+            )
+            .await;
             generation.cancel();
             if !listening.is_finished() {
                 let _ = listening.await;
@@ -270,6 +286,7 @@ impl Ground {
             replaced.push(python);
         }
         let _ = helping.await;
+        listeners.stop().await;
     }
 
     /// Keeps one team's zygote running until the server stops or the team's environment is another one. Then what runs
@@ -280,7 +297,7 @@ impl Ground {
         known: &KnownTeam,
         launcher: &Launcher,
         python: &mut TeamPython,
-        zygotes: &watch::Sender<Option<Zygote>>,
+        (zygotes, listeners): (&watch::Sender<Option<Zygote>>, &Listeners),
         listening: &mut JoinHandle<()>,
     ) {
         let spec = match EnvironmentSpec::from_config(&self.config, team, known.id, DEFAULT_UID_BASE) {
@@ -318,6 +335,7 @@ impl Ground {
                     }
                     // Known before the first file is read: no task of theirs may pass the team's policy by.
                     self.note_python(known, &zygote).await;
+                    listeners.meet(&zygote).await;
                     zygotes.send_replace(Some(zygote.clone()));
                     let began = tokio::time::Instant::now();
                     tokio::select! {
@@ -329,6 +347,7 @@ impl Ground {
                         () = self.stop.cancelled() => {
                             // Triggers clean up while their process may still work.
                             let _ = listening.await;
+                            listeners.stop().await;
                             zygotes.send_replace(None);
                             return zygote.shutdown().await;
                         }
@@ -500,18 +519,19 @@ async fn pass_hints_on(
                 processor.look_for_callbacks();
                 triggerer.look();
             }
-            Ok(Wake::Events | Wake::Questions(_) | Wake::Definitions) => {}
+            Ok(Wake::Events | Wake::Questions(_) | Wake::Listeners(_) | Wake::Definitions) => {}
             Err(RecvError::Closed) => break,
         }
     }
     tokio::join!(processor.stop(), triggerer.stop());
 }
 
-/// Tells the helper when questions wait, and stops it with the server.
+/// Tells the helper when questions wait and the listeners when there is something to hear, and stops the helper with the server.
 async fn tell_of_questions(
     mut hints: tokio::sync::broadcast::Receiver<Wake>,
     team: isobar_model::TeamId,
     helper: Helper,
+    listeners: Arc<Listeners>,
     stop: CancellationToken,
 ) {
     use tokio::sync::broadcast::error::RecvError;
@@ -522,7 +542,11 @@ async fn tell_of_questions(
         };
         match hint {
             Ok(Wake::Questions(of)) if of == team => helper.look_for_questions(),
-            Err(RecvError::Lagged(_)) => helper.look_for_questions(),
+            Ok(Wake::Listeners(of)) if of == team => listeners.look_for_calls(),
+            Err(RecvError::Lagged(_)) => {
+                helper.look_for_questions();
+                listeners.look_for_calls();
+            }
             Ok(_) => {}
             Err(RecvError::Closed) => break,
         }

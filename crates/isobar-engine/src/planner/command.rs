@@ -107,6 +107,19 @@ pub enum WhyEnded {
     TimedOut,
 }
 
+impl WhyEnded {
+    /// Airflow's word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::TaskFailure => "task_failure",
+            Self::AllTasksDeadlocked => "all_tasks_deadlocked",
+            Self::TimedOut => "timed_out",
+        }
+    }
+}
+
 /// Why an instance's state was decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

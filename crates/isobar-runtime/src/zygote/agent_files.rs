@@ -46,6 +46,10 @@ const FILES: &[(&str, &str)] = &[
     ("parse.py", include_str!("../../../../python/isobar_agent/parse.py")),
     ("helper.py", include_str!("../../../../python/isobar_agent/helper.py")),
     (
+        "listeners.py",
+        include_str!("../../../../python/isobar_agent/listeners.py"),
+    ),
+    (
         "timetables.py",
         include_str!("../../../../python/isobar_agent/timetables.py"),
     ),

@@ -83,6 +83,8 @@ pub enum Target {
     Callback,
     /// The team's helper, which asks for questions and answers them.
     Helper,
+    /// The team's listeners, which say what they hear and are told.
+    Listeners,
     /// Airflow's runner of triggers; its first frame is `StartTriggerer`.
     Triggers,
 }
@@ -95,6 +97,7 @@ impl Target {
             Self::Parse => "parse",
             Self::Callback => "callback",
             Self::Helper => "helper",
+            Self::Listeners => "listeners",
             Self::Triggers => "triggers",
         }
     }

@@ -12,7 +12,7 @@ use super::{Named, active, find};
 use crate::counters::{Counter, next_ids};
 use crate::db::{Val, vals, values_list};
 use crate::events::{self, EventKind};
-use crate::{StoreError, Tx, audit};
+use crate::{StoreError, Tx, audit, listeners};
 
 /// What produced an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +71,8 @@ pub async fn register(
     now: Timestamp,
 ) -> Result<Vec<Registered>, StoreError> {
     let mut registered = Vec::new();
+    let heard = listeners::heard(tx, scope).await?;
+    let mut calls = Vec::new();
     for change in changes {
         let known = find(tx, scope, Named::Both(&change.name, &change.uri)).await?;
         let asset_id = match known.first() {
@@ -88,7 +90,10 @@ pub async fn register(
             asset_id,
             consumers: told.into_iter().collect(),
         });
+        // The producing team's alone: another team consumes the event, and is told of its own runs.
+        calls.extend(listeners::asset_changed(tx, scope, &heard, source, change, asset_id).await?);
     }
+    listeners::tell(tx, scope, &calls, now).await?;
     Ok(registered)
 }
 

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::events::{self, EventKind};
-use crate::{StoreError, Tx};
+use crate::{StoreError, Tx, listeners};
 
 pub use files::{files_gone, known_files};
 pub use held::{files_naming_pool, held_parses};
@@ -165,10 +165,14 @@ pub async fn files_parsed(
     files: &[ParsedFile],
     now: Timestamp,
 ) -> Result<StoredParses, StoreError> {
+    let heard = listeners::heard(tx, scope).await?;
+    let broken = listeners::broken_before(tx, scope, &heard, files).await?;
     let mut stored = definitions::write(tx, scope, files, now).await?;
-    references::write(tx, scope, files, &stored).await?;
+    let mut calls = references::write(tx, scope, files, &stored).await?;
     files::write(tx, scope, files, now, &mut stored).await?;
     announce(tx, scope, &stored, now).await?;
+    calls.extend(listeners::import_errors(files, &broken));
+    listeners::tell_those(tx, scope, &heard, calls, now).await?;
     Ok(stored)
 }
 

@@ -12,18 +12,19 @@ use super::{AssetDefinition, ParsedDag, ParsedFile, StoredParses};
 use crate::assets::activate;
 use crate::counters::{Counter, next_ids};
 use crate::db::{Val, vals, values_list};
+use crate::listeners::{NewCall, alias_created, asset_created};
 use crate::task_calls::among;
 use crate::{StoreError, Tx};
 
 const ROWS_A_STATEMENT: usize = 500;
 
-/// Replaces tags, owner links and references of Dags that are new or changed.
+/// Replaces tags, owner links and references of Dags that are new or changed; answers what listeners would be told of.
 pub(super) async fn write(
     tx: &mut Tx,
     scope: TeamScope,
     files: &[ParsedFile],
     stored: &StoredParses,
-) -> Result<(), StoreError> {
+) -> Result<Vec<NewCall>, StoreError> {
     let touched: BTreeSet<&DagId> = stored.new.iter().chain(&stored.changed).collect();
     let mut dags: BTreeMap<&DagId, &ParsedDag> = BTreeMap::new();
     for dag in files.iter().flat_map(|file| &file.dags) {
@@ -85,12 +86,13 @@ pub(super) async fn write(
     )
     .await?;
 
-    let ids = assets(tx, scope, &dags).await?;
-    aliases(tx, scope, &dags).await?;
+    let (ids, mut calls) = assets(tx, scope, &dags).await?;
+    calls.extend(aliases(tx, scope, &dags).await?);
     super::watchers::write(tx, scope, &dags, &ids).await?;
     names.extend(ids.keys().map(|(name, _)| name.clone()));
     activate(tx, scope, &names, now).await?;
-    expressions(tx, scope, &dags, &ids).await
+    expressions(tx, scope, &dags, &ids).await?;
+    Ok(calls)
 }
 
 fn rows<'a>(dags: &BTreeMap<&'a DagId, &'a ParsedDag>, of: impl Fn(&'a ParsedDag) -> Vec<Vec<Val>>) -> Vec<Vec<Val>> {
@@ -139,13 +141,17 @@ async fn forget(tx: &mut Tx, scope: TeamScope, dags: &[&DagId]) -> Result<(BTree
 /// Ids of assets by name and URI.
 pub(super) type AssetIds = HashMap<(String, String), i64>;
 
-async fn assets(tx: &mut Tx, scope: TeamScope, dags: &BTreeMap<&DagId, &ParsedDag>) -> Result<AssetIds, StoreError> {
+async fn assets(
+    tx: &mut Tx,
+    scope: TeamScope,
+    dags: &BTreeMap<&DagId, &ParsedDag>,
+) -> Result<(AssetIds, Vec<NewCall>), StoreError> {
     let mut wanted: BTreeMap<(&str, &str), &AssetDefinition> = BTreeMap::new();
     for asset in dags.values().flat_map(|dag| &dag.assets) {
         wanted.insert((&asset.name, &asset.uri), asset);
     }
     if wanted.is_empty() {
-        return Ok(AssetIds::new());
+        return Ok((AssetIds::new(), Vec::new()));
     }
     let names: Vec<&str> = wanted
         .keys()
@@ -178,8 +184,9 @@ async fn assets(tx: &mut Tx, scope: TeamScope, dags: &BTreeMap<&DagId, &ParsedDa
         .copied()
         .collect();
     if missing.is_empty() {
-        return Ok(ids);
+        return Ok((ids, Vec::new()));
     }
+    let created = missing.iter().map(|asset| asset_created(asset)).collect();
     let now = Timestamp::now();
     let count = u32::try_from(missing.len()).unwrap_or(u32::MAX);
     let first = next_ids(tx, scope, Counter::Asset, count).await?;
@@ -205,10 +212,14 @@ async fn assets(tx: &mut Tx, scope: TeamScope, dags: &BTreeMap<&DagId, &ParsedDa
         rows,
     )
     .await?;
-    Ok(ids)
+    Ok((ids, created))
 }
 
-async fn aliases(tx: &mut Tx, scope: TeamScope, dags: &BTreeMap<&DagId, &ParsedDag>) -> Result<(), StoreError> {
+async fn aliases(
+    tx: &mut Tx,
+    scope: TeamScope,
+    dags: &BTreeMap<&DagId, &ParsedDag>,
+) -> Result<Vec<NewCall>, StoreError> {
     let mut wanted: BTreeMap<&str, &str> = BTreeMap::new();
     for alias in dags.values().flat_map(|dag| &dag.aliases) {
         wanted.insert(&alias.name, &alias.group);
@@ -232,15 +243,17 @@ async fn aliases(tx: &mut Tx, scope: TeamScope, dags: &BTreeMap<&DagId, &ParsedD
         }
     }
     if wanted.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
+    let created = wanted.iter().map(|(name, group)| alias_created(name, group)).collect();
     let count = u32::try_from(wanted.len()).unwrap_or(u32::MAX);
     let first = next_ids(tx, scope, Counter::AssetAlias, count).await?;
     let rows = (first..)
         .zip(wanted)
         .map(|(id, (name, group))| vals![scope.team(), id, name, group])
         .collect();
-    insert(tx, "asset_alias (team_no, id, name, alias_group)", rows).await
+    insert(tx, "asset_alias (team_no, id, name, alias_group)", rows).await?;
+    Ok(created)
 }
 
 /// The schedule's condition, with the ids of assets filled in as Airflow's REST API shows them.

@@ -1,9 +1,10 @@
 //! What the scheduler decided, committed for many runs in one unit: each run under a mark, at the revision it was planned from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use isobar_auth::{OrgScope, TeamScope};
 use isobar_model::{Dispatch, Rev, RunKey, RunState, TaskId, TaskKey, TaskState, TeamId, TiId};
+use isobar_wire::listeners::Hook;
 use isobar_wire::wake::Wake;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -13,6 +14,8 @@ use super::OpenRun;
 use crate::counters::{Counter, next_ids};
 use crate::db::{vals, values_list};
 use crate::leases::{self, Lease};
+use crate::listeners::{self, NewCall};
+use crate::runs::Run;
 use crate::task_instances::{self, NewTaskInstance, among};
 use crate::triggers::{self, DeferredStart};
 use crate::{StoreError, Tx};
@@ -144,6 +147,8 @@ pub struct RunUpdate {
     pub start_date: Option<Timestamp>,
     /// Set where it ends.
     pub end_date: Option<Timestamp>,
+    /// Why it ends, in Airflow's word: what listeners are told.
+    pub why_ended: Option<&'static str>,
 }
 
 /// A callback for the team's dag-processor.
@@ -203,12 +208,18 @@ pub async fn commit_plans(
     let mut outcomes = vec![PlanOutcome::Conflict; plans.len()];
     let mut callbacks: BTreeMap<TeamId, Vec<&NewCallback>> = BTreeMap::new();
     let mut deferred = Vec::new();
+    let mut ears = BTreeMap::new();
+    if plans.iter().any(|plan| plan.run.is_some()) {
+        ears = listeners::heard_by_teams(tx, scope).await?;
+    }
+    let mut told: BTreeMap<TeamId, Vec<NewCall>> = BTreeMap::new();
     for at in order {
         let plan = &plans[at];
         tx.mark().await?;
-        match write(tx, scope.team(plan.team), plan, now).await {
-            Ok(Some((rev, queued))) => {
+        match write(tx, scope.team(plan.team), plan, ears.get(&plan.team), now).await {
+            Ok(Some(Written { rev, queued, calls })) => {
                 tx.keep_mark().await?;
+                told.entry(plan.team).or_default().extend(calls);
                 callbacks.entry(plan.team).or_default().extend(&plan.callbacks);
                 deferred.extend(plan.defer.iter().map(|(_, start)| (plan, start)));
                 if plan
@@ -244,15 +255,26 @@ pub async fn commit_plans(
     for (team, new) in callbacks {
         insert_callbacks(tx, scope.team(team), &new, now).await?;
     }
+    for (team, calls) in told {
+        listeners::tell(tx, scope.team(team), &calls, now).await?;
+    }
     Ok(outcomes)
+}
+
+/// What was written of one run, and what follows once all runs are.
+struct Written {
+    rev: Rev,
+    queued: Vec<QueuedTask>,
+    calls: Vec<NewCall>,
 }
 
 async fn write(
     tx: &mut Tx,
     scope: TeamScope,
     plan: &PlannedRun,
+    ears: Option<&BTreeSet<Hook>>,
     now: Timestamp,
-) -> Result<Option<(Rev, Vec<QueuedTask>)>, StoreError> {
+) -> Result<Option<Written>, StoreError> {
     let Some(open) = OpenRun::lock_at(tx, scope, &plan.key, plan.rev, plan.run.is_some(), now).await? else {
         return Ok(None);
     };
@@ -334,6 +356,7 @@ async fn write(
     let Some(queued) = queue(tx, scope, plan, now).await? else {
         return Ok(None);
     };
+    let mut calls = Vec::new();
     if let Some(update) = &plan.run {
         tx.run(
             "UPDATE dag_run SET state = $4, start_date = coalesce($5, start_date), end_date = $6 \
@@ -348,8 +371,40 @@ async fn write(
             ],
         )
         .await?;
+        if let Some(ears) = ears {
+            calls = calls_of(tx, scope, ears, &open.row, update).await?;
+        }
     }
-    Ok(Some((open.close_silently(tx).await?, queued)))
+    Ok(Some(Written {
+        rev: open.close_silently(tx).await?,
+        queued,
+        calls,
+    }))
+}
+
+/// What listeners are told of a run that starts, ends, or does both at once.
+async fn calls_of(
+    tx: &mut Tx,
+    scope: TeamScope,
+    ears: &BTreeSet<Hook>,
+    before: &Run,
+    update: &RunUpdate,
+) -> Result<Vec<NewCall>, StoreError> {
+    let mut run = before.clone();
+    let mut calls = Vec::new();
+    if update.start_date.is_some() {
+        (run.state, run.start_date, run.end_date) = (RunState::Running, update.start_date, None);
+        calls.extend(listeners::of_run(tx, scope, ears, Hook::OnDagRunRunning, &run, "started").await?);
+    }
+    let hook = match update.state {
+        RunState::Success => Hook::OnDagRunSuccess,
+        RunState::Failed => Hook::OnDagRunFailed,
+        RunState::Queued | RunState::Running => return Ok(calls),
+    };
+    (run.state, run.end_date) = (update.state, update.end_date);
+    let why = update.why_ended.unwrap_or_default();
+    calls.extend(listeners::of_run(tx, scope, ears, hook, &run, why).await?);
+    Ok(calls)
 }
 
 #[expect(clippy::too_many_arguments, reason = "one statement's parts")]

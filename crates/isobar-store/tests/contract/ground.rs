@@ -115,6 +115,7 @@ impl Ground {
             state: isobar_model::RunState::Running,
             start_date: Some(now()),
             end_date: None,
+            why_ended: None,
         });
         plan.ready.push(ReadyTask {
             key: key(task),

@@ -8,6 +8,7 @@ mod clearing;
 mod consequences;
 mod counters_and_events;
 mod leases;
+mod listeners;
 mod moves;
 mod neighbours;
 mod plans;

@@ -92,6 +92,7 @@ contract!(
             state: RunState::Running,
             start_date: Some(now()),
             end_date: None,
+            why_ended: None,
         });
         for task in ["a", "b", "c"] {
             plan.ready.push(ReadyTask {
@@ -153,6 +154,7 @@ contract!(a_scheduler_that_lost_its_lease_commits_nothing, |ground| {
         state: RunState::Failed,
         start_date: None,
         end_date: Some(now()),
+        why_ended: None,
     });
     let mut tx = ground.store.begin().await.unwrap();
     let late = commit_plans(&mut tx, &ground.org, &lease, &[plan], now()).await;

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 const MOST_FILES: usize = 5000;
 
 /// Tells two states of a plugins folder apart by names, sizes and times.
-pub(super) async fn print(folder: Option<PathBuf>) -> u64 {
+pub(crate) async fn print(folder: Option<PathBuf>) -> u64 {
     let Some(folder) = folder else { return 0 };
     tokio::task::spawn_blocking(move || {
         let mut files = Vec::new();
