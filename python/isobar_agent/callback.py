@@ -12,8 +12,10 @@ from typing import Any, Literal
 
 import structlog
 from airflow.dag_processing import processor
+from airflow.sdk import serde, timezone
 from airflow.sdk._shared.module_loading import UNUSUAL_MODULE_PREFIX
 from airflow.sdk.execution_time import comms, task_runner
+from airflow.serialization.serialized_objects import BaseSerialization
 from pydantic import BaseModel, TypeAdapter
 
 
@@ -39,6 +41,12 @@ def run() -> None:
     task_runner.SUPERVISOR_COMMS = channel
     if request.bundle_path not in sys.path:
         sys.path.append(request.bundle_path)
+    context = request.kwargs.pop("context", None)
+    # Airflow's database keeps them in the older encoding, which knows one kind of date.
+    request.kwargs = BaseSerialization.deserialize(BaseSerialization.serialize(serde.deserialize(request.kwargs)))
+    if context is not None:
+        context["deadline"]["deadline_time"] = timezone.parse(context["deadline"]["deadline_time"])
+        request.kwargs["context"] = context
     log = structlog.get_logger(logger_name="callback")
     well = call_async(request) if request.is_async else call(request, log)
     if not well:

@@ -23,20 +23,23 @@ import traceback
 import urllib.parse
 
 import compare
+import deadline_cases
 from airflow_server import Airflow
 from isobar_server import Isobar
 from rest import Refused
-from waiting_cases import CASES
+from waiting_cases import CASES as WAITING
 from waiting_facts import Server, wait
 
 HERE = pathlib.Path(__file__).resolve().parent
 # Seconds that a task which waits is left alone in Airflow, before its trigger fires or a person answers.
 SETTLE = 10
 ROLES = {"admin": "admin", "vera": "viewer", "una": "user", "otto": "op"}
+CASES = {**WAITING, **deadline_cases.CASES}
 ALONE = {"the run takes too long"}
 DAGS = {
     *("wait_ends", "wait_defer", "wait_odd", "wait_sensors", "wait_starts", "wait_pools", "wait_people", "wait_too_long"),
     *("wait_paused", "ask_people", "ask_in_time", "ask_again", "ask_killed"),
+    *deadline_cases.DAGS,
     *("watch_inbox", "watch_copy", "watch_two", "watch_once", "watch_fails"),
 }
 

@@ -14,6 +14,7 @@ mod assets;
 pub mod backfills;
 mod connections;
 mod dag_runs;
+mod deadlines;
 mod ends;
 mod execution;
 mod hitl;

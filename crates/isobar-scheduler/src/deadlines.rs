@@ -4,7 +4,9 @@
 use isobar_model::dag::{Deadline, DeadlineInterval, DeadlineReference};
 use isobar_model::{AirflowTime, RunState, TeamId};
 use isobar_store::deadlines::{self, Missed, NewDeadline};
-use isobar_store::runs::{self, Run};
+use isobar_store::lists::runs::{self, RunRow};
+use isobar_store::lists::versions::VersionRow;
+use isobar_store::runs::Run;
 use isobar_store::{StoreError, callbacks, loading, variables};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -69,12 +71,12 @@ impl Pass<'_> {
             Some(own) => Some(own),
             None => variables::get(self.tx, self.setting.org.team(TeamId::SHARED), master, key).await?,
         };
-        let seconds = found.and_then(|variable| variable.value.trim().parse::<f64>().ok());
-        if seconds.is_none() {
+        let length = found.and_then(|variable| DeadlineInterval::of_variable(&variable.value));
+        if length.is_none() {
             tracing::warn!(team = %row.team, dag = %row.dag_id, run = %row.run_id, key,
-                "a deadline is not set: its variable is missing or holds no number of seconds");
+                "a deadline is not set: its variable is missing or holds no whole number of seconds");
         }
-        Ok(seconds.map(crate::events::seconds))
+        Ok(length)
     }
 
     /// The run ended; what it was in time for is met.
@@ -108,7 +110,7 @@ impl Pass<'_> {
 
     async fn hand_over(&mut self, missed: Missed) -> Result<(), StoreError> {
         let scope = self.setting.org.team(missed.team);
-        let run = runs::get(self.tx, scope, &missed.run).await?;
+        let run = runs::get(self.tx, scope, &missed.run.dag_id, &missed.run.run_id).await?;
         let dag = loading::dag(self.tx, scope, &missed.run.dag_id).await?;
         let (Some(run), Some(dag)) = (run, dag) else {
             return Ok(());
@@ -139,13 +141,9 @@ fn callback(deadline: &Deadline) -> Value {
     })
 }
 
-/// What the team's process is told: Airflow's words for the run, and the deadline.
-fn request(missed: &Missed, run: &Run) -> Value {
+/// What the team's process is told: the run, as the REST API shows it, and the deadline.
+fn request(missed: &Missed, run: &RunRow) -> Value {
     let time = |at: Option<Timestamp>| at.map(AirflowTime);
-    let length = run
-        .start_date
-        .zip(run.end_date)
-        .map(|(start, end)| end.duration_since(start).as_secs_f64());
     let mut request = missed.callback.clone();
     request["type"] = "RunCallback".into();
     if !request["kwargs"].is_object() {
@@ -155,14 +153,17 @@ fn request(missed: &Missed, run: &Run) -> Value {
         "dag_run": {
             "dag_run_id": run.run_id,
             "dag_id": run.dag_id,
+            "dag_display_name": run.dag_display_name,
+            "dag_versions": run.versions.iter().map(version).collect::<Vec<_>>(),
             "logical_date": time(run.logical_date),
             "queued_at": time(run.queued_at),
             "start_date": time(run.start_date),
             "end_date": time(run.end_date),
-            "duration": length,
+            "duration": run.duration(),
             "data_interval_start": time(run.interval_start),
             "data_interval_end": time(run.interval_end),
             "run_after": AirflowTime(run.run_after),
+            "last_scheduling_decision": time(run.last_decision),
             "run_type": run.run_type,
             "state": run.state,
             "triggered_by": run.triggered_by,
@@ -171,10 +172,24 @@ fn request(missed: &Missed, run: &Run) -> Value {
             "note": run.note,
             "bundle_version": run.bundle_version,
             "partition_key": run.partition_key,
+            "partition_date": time(run.partition_date),
         },
         "deadline": {"id": missed.id.to_string(), "deadline_time": AirflowTime(missed.due_at)},
     });
     request
+}
+
+fn version(row: &VersionRow) -> Value {
+    json!({
+        "id": row.id,
+        "version_number": row.number,
+        "dag_id": row.dag_id,
+        "bundle_name": row.bundle,
+        "bundle_version": row.bundle_version,
+        "created_at": AirflowTime(row.created_at),
+        "dag_display_name": row.dag_display_name,
+        "bundle_url": null,
+    })
 }
 
 #[cfg(test)]

@@ -152,7 +152,8 @@ pub async fn miss(tx: &mut Tx, _scope: &OrgScope, now: Timestamp) -> Result<Vec<
         .collect()
 }
 
-/// Lengths of the Dag's latest ended runs in microseconds, latest logical date first, at most `limit`.
+/// Lengths of the Dag's latest runs that succeeded in microseconds, at most `limit`: without a logical date first, then by it, latest
+/// first, as Airflow's PostgreSQL has them.
 ///
 /// # Errors
 /// The database failed.
@@ -160,7 +161,8 @@ pub async fn latest_lengths(tx: &mut Tx, scope: TeamScope, dag_id: &DagId, limit
     let rows = tx
         .rows(
             "SELECT end_date - start_date AS length FROM dag_run WHERE team_no = $1 AND dag_id = $2 \
-             AND start_date IS NOT NULL AND end_date IS NOT NULL ORDER BY logical_date DESC NULLS LAST LIMIT $3",
+             AND state = 'success' AND start_date IS NOT NULL AND end_date IS NOT NULL \
+             ORDER BY logical_date DESC NULLS FIRST, id DESC LIMIT $3",
             vals![scope.team(), dag_id, limit],
         )
         .await?;

@@ -355,12 +355,18 @@ pub(crate) fn among(first: usize, keys: &[TaskKey]) -> (String, Vec<Val>) {
         [one, others @ ..] if others.iter().all(|key| key.map_index == one.map_index) => {
             let mut values = vals![one.map_index];
             values.extend(keys.iter().map(|key| Val::from(&key.task_id)));
-            (format!("map_index = ${first} AND task_id IN ({})", placeholders()), values)
+            (
+                format!("map_index = ${first} AND task_id IN ({})", placeholders()),
+                values,
+            )
         }
         [one, others @ ..] if others.iter().all(|key| key.task_id == one.task_id) => {
             let mut values = vals![&one.task_id];
             values.extend(keys.iter().map(|key| Val::from(key.map_index)));
-            (format!("task_id = ${first} AND map_index IN ({})", placeholders()), values)
+            (
+                format!("task_id = ${first} AND map_index IN ({})", placeholders()),
+                values,
+            )
         }
         _ => {
             let rows = keys.iter().map(|key| vals![&key.task_id, key.map_index]).collect();

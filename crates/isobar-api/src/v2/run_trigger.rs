@@ -131,8 +131,16 @@ pub(super) async fn make(
             ..new
         };
         let mut tx = ask.state.store.begin().await?;
-        let made = ask.state.execution.new_runs();
-        match made.create(&mut tx, target.scope, &new, Timestamp::now()).await {
+        let execution = &ask.state.execution;
+        let problem = execution.problem_of_deadlines(&mut tx, target.scope, &dag.deadlines);
+        if let Some(problem) = problem.await? {
+            return Err(ApiError::bad_request(problem));
+        }
+        match execution
+            .new_runs()
+            .create(&mut tx, target.scope, &new, Timestamp::now())
+            .await
+        {
             Ok(_) => break (tx, new),
             Err(StoreError::Exists { .. }) => {}
             Err(error) => return Err(error.into()),

@@ -120,6 +120,12 @@ fn serde_parts(value: &Value) -> Read<(&str, &Value)> {
 }
 
 impl DeadlineInterval {
+    /// The length that a variable holds: a whole number of seconds, and nothing else.
+    #[must_use]
+    pub fn of_variable(value: &str) -> Option<SignedDuration> {
+        value.trim().parse().ok().map(SignedDuration::from_secs)
+    }
+
     fn read(value: &Value) -> Read<Self> {
         if value.is_number() {
             return seconds(value).map(Self::Fixed);
@@ -156,5 +162,21 @@ impl DeadlineCallback {
             executor: optional(fields, "executor", string).map_err(|e| e.under("__data__"))?,
             encoded: value.clone(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_holds_whole_seconds() {
+        assert_eq!(
+            DeadlineInterval::of_variable(" 90\n"),
+            Some(SignedDuration::from_secs(90))
+        );
+        for wrong in ["1.5", "", "soon", "PT1S"] {
+            assert_eq!(DeadlineInterval::of_variable(wrong), None, "{wrong}");
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! Deadlines of runs, and how long rendered fields are kept.
 
 use crate::ground::{key, now};
-use isobar_model::RunState;
+use isobar_model::{RunState, RunType, TeamId};
 use isobar_store::clearing::{self, Clear, ClearTask};
 use isobar_store::deadlines::{self, NewDeadline};
+use isobar_store::runs::NewRun;
+use isobar_store::transitions::{PlannedRun, RunUpdate, commit_plans};
 use isobar_store::{rendered, runs};
 use jiff::SignedDuration;
 use serde_json::json;
@@ -86,6 +88,42 @@ contract!(
         assert_eq!(due, [("moves", later + length), ("stays", queued_at + length)]);
     }
 );
+
+contract!(only_runs_that_succeeded_say_how_long_a_run_takes, |ground| {
+    let (scope, lease) = (ground.team(1), ground.lease().await);
+    let mut tx = ground.store.begin().await.unwrap();
+    for (run, state, seconds) in [
+        ("quick", RunState::Success, 1),
+        ("broken", RunState::Failed, 2),
+        ("slow", RunState::Success, 4),
+    ] {
+        let run = runs::insert(
+            &mut tx,
+            scope,
+            &NewRun::new("d".into(), run.into(), RunType::Manual, now()),
+            now(),
+        )
+        .await
+        .unwrap();
+        let mut plan = PlannedRun::new(TeamId(1), run.key(), run.rev);
+        plan.run = Some(RunUpdate {
+            state,
+            start_date: Some(now()),
+            end_date: Some(now() + SignedDuration::from_secs(seconds)),
+        });
+        commit_plans(&mut tx, &ground.org, &lease, &[plan], now())
+            .await
+            .unwrap();
+    }
+    let mut lengths = Vec::new();
+    for limit in [1, 10] {
+        let found = deadlines::latest_lengths(&mut tx, scope, &"d".into(), limit)
+            .await
+            .unwrap();
+        lengths.push(found.iter().map(|length| length / 1_000_000).collect::<Vec<_>>());
+    }
+    assert_eq!(lengths, [vec![4], vec![4, 1]]);
+});
 
 contract!(rendered_fields_are_kept_of_the_latest_runs, |ground| {
     let scope = ground.team(1);
