@@ -110,6 +110,7 @@ contract!(only_runs_that_succeeded_say_how_long_a_run_takes, |ground| {
             state,
             start_date: Some(now()),
             end_date: Some(now() + SignedDuration::from_secs(seconds)),
+            why_ended: None,
         });
         commit_plans(&mut tx, &ground.org, &lease, &[plan], now())
             .await
