@@ -1,10 +1,11 @@
 //! The helper of one team: a long-lived fork of the team's zygote that answers questions only the team's Python can answer
 //! (custom timetables, weight rules, cluster policies).
 //!
-//! It is started with the first question. A question over which it hangs or dies is put off, longer each time, and a new
-//! helper goes on with the others: a bad timetable stops its own Dag only. Where no helper can be started, the questions
-//! stay open and say why.
+//! It is started with the first question. One that is thought about for long keeps its helper to itself, and a new helper
+//! goes on with the questions of other Dags. A question over which a helper hangs or dies is put off, longer each time: a
+//! bad timetable stops its own Dag only. Where no helper can be started, the questions stay open and say why.
 
+mod slow;
 mod talk;
 
 use std::path::PathBuf;
@@ -25,12 +26,15 @@ use crate::masker::MaskerConfig;
 use crate::plugins;
 use crate::processor::Bundle;
 use crate::zygote::Zygote;
-use talk::{Lost, Talk};
+use slow::{Asking, SlowQuestions};
+use talk::Talk;
 
 /// Questions claimed at once.
 const BATCH: u32 = 64;
 /// Answers wait for more at most this long before they are written.
 const GATHER: Duration = Duration::from_millis(50);
+/// For so long others wait for an answer.
+const SLOW: Duration = Duration::from_secs(1);
 /// The pause before a helper that did not start is started again, growing to the second.
 const START_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// How often to look where nothing tells of questions: a hint may have been lost.
@@ -105,6 +109,7 @@ impl Helper {
             looks,
             stop: stop.clone(),
             talk: None,
+            slow: SlowQuestions::default(),
             pause: START_PAUSE.0,
         };
         Self {
@@ -143,6 +148,7 @@ struct Manager {
     looks: mpsc::UnboundedReceiver<()>,
     stop: CancellationToken,
     talk: Option<Talk>,
+    slow: SlowQuestions,
     pause: Duration,
 }
 
@@ -160,7 +166,7 @@ impl Manager {
 
     async fn work(&mut self) {
         loop {
-            let (claimed, due) = match self.questions.claim_questions(self.spec.team, BATCH).await {
+            let (mut claimed, due) = match self.questions.claim_questions(self.spec.team, BATCH).await {
                 Ok(found) => found,
                 Err(refusal) => {
                     tracing::warn!(team = %self.spec.team_name, status = refusal.status, "questions cannot be read");
@@ -168,6 +174,7 @@ impl Manager {
                     continue;
                 }
             };
+            claimed.extend(self.slow.no_longer_behind());
             if claimed.is_empty() {
                 self.wait(due).await;
                 continue;
@@ -176,7 +183,7 @@ impl Manager {
         }
     }
 
-    /// Until somebody asks, something that was put off is due, or a hint may have been lost.
+    /// Until somebody asks, something that was put off is due, a slow answer is there, or a hint may have been lost.
     async fn wait(&mut self, due: Option<Timestamp>) {
         let left = due.map_or(SWEEP, |due| {
             let left = due.duration_since(Timestamp::now());
@@ -193,6 +200,7 @@ impl Manager {
             } else {
                 std::future::pending::<()>().await;
             },
+            () = self.slow.one_ends() => {}
             () = tokio::time::sleep(left) => {}
         }
         while self.looks.try_recv().is_ok() {}
@@ -221,6 +229,9 @@ impl Manager {
                 // Those before it took long; the next claim forgets it.
                 continue;
             }
+            let Some(question) = self.slow.unless_behind(question) else {
+                continue;
+            };
             if let Err(reason) = self.have_a_helper().await {
                 self.tell(&mut said).await;
                 let ids = std::iter::once(question.id)
@@ -230,43 +241,39 @@ impl Manager {
                 self.rest(&reason).await;
                 return;
             }
-            let Some(mut talk) = self.talk.take() else { return };
-            let spec = self.spec.clone();
-            let questions = Arc::clone(&self.questions);
-            let outcome = {
-                let asking = talk.ask(&question, &spec, &*questions);
-                tokio::pin!(asking);
-                match tokio::time::timeout(GATHER, &mut asking).await {
-                    Ok(outcome) => outcome,
-                    Err(_slow) => {
-                        self.tell(&mut said).await;
-                        asking.await
-                    }
-                }
+            let Some(talk) = self.talk.take() else { return };
+            let (id, dag_id) = (question.id, question.dag_id.clone());
+            let mut asking = slow::asking(talk, question, self.spec.clone(), Arc::clone(&self.questions));
+            let Some((talk, question, outcome)) = self.hear(&mut asking, &mut said).await else {
+                self.slow.see_through(id, dag_id, asking, &self.spec, &self.questions);
+                continue;
             };
-            match outcome {
-                Ok(answer) => {
-                    if let Said::Problem(reason) = &answer {
-                        tracing::warn!(team = %self.spec.team_name, dag = %question.dag_id, reason, "the team's Python could not answer");
-                    }
-                    said.push((question.id, answer));
-                    self.talk = Some(talk);
-                }
-                Err(lost) => {
-                    talk.end().await;
-                    if lost == Lost::Zygote {
-                        left.push_front(question);
-                        continue;
-                    }
-                    let reason = lost.sentence(&self.spec);
-                    tracing::error!(team = %self.spec.team_name, dag = %question.dag_id, reason, "a question is put off");
-                    said.push((question.id, Said::Later(reason)));
-                    // Whoever waits should not wait for the next question's helper to start.
-                    self.tell(&mut said).await;
-                }
+            let was_lost = outcome.is_err();
+            match slow::concluded(&self.spec, &question, outcome) {
+                Some(conclusion) => said.push((question.id, conclusion)),
+                None => left.push_front(question),
+            }
+            if was_lost {
+                talk.end().await;
+                // Whoever waits should not wait for the next question's helper to start.
+                self.tell(&mut said).await;
+            } else {
+                self.talk = Some(talk);
             }
         }
         self.tell(&mut said).await;
+    }
+
+    /// What comes of a question; none where it takes so long that others should go on. What was said before is told first.
+    async fn hear(&self, asking: &mut Asking, said: &mut Vec<(i64, Said)>) -> Option<slow::Asked> {
+        if let Ok(asked) = tokio::time::timeout(GATHER, &mut *asking).await {
+            return Some(asked);
+        }
+        self.tell(said).await;
+        if self.slow.is_full() {
+            return Some(asking.await);
+        }
+        tokio::time::timeout(SLOW, asking).await.ok()
     }
 
     /// A helper that lives and knows the plugins as they are now.

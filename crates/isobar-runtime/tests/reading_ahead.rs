@@ -274,10 +274,7 @@ const LINES: &[(&str, &str)] = &[
     ("import os; FLAG = os.path.exists('/nowhere/flag')", "/nowhere/flag"),
     ("print('hello')", "its output"),
     ("import sys; print('hello', file=sys.stderr)", "its errors"),
-    (
-        "import logging; logging.getLogger('mine').warning('hello')",
-        "its log",
-    ),
+    ("import logging; logging.getLogger('mine').warning('hello')", "its log"),
     ("raise ValueError", "cannot be imported"),
     // What Python code does not call itself.
     (

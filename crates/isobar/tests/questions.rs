@@ -390,3 +390,56 @@ fn a_timetable_that_hangs_or_dies_stops_its_own_dag_only_and_says_so() {
             .is_empty()
     );
 }
+
+/// A Dag over one of the timetables of `BAD`.
+fn dag_over(timetable: &str) -> String {
+    format!(
+        r#"
+import pendulum
+from airflow.sdk import DAG
+from airflow.providers.standard.operators.empty import EmptyOperator
+import bad
+
+with DAG(
+    dag_id="{}", schedule=bad.{timetable}(), catchup=True, start_date=pendulum.datetime(2024, 1, 1, tz="UTC")
+):
+    EmptyOperator(task_id="t")
+"#,
+        timetable.to_lowercase()
+    )
+}
+
+#[test]
+fn while_a_timetable_hangs_the_other_dags_of_its_team_are_answered() {
+    let deployment = Deployment::on(Database::Sqlite);
+    let sign = deployment.evidence("gamma").join("hangs");
+    let slow = format!(
+        "open({:?}, \"w\").close(); time.sleep(10_000)",
+        sign.display().to_string()
+    );
+    let bad = BAD.replace("time.sleep(10_000)", &slow);
+    plugins(&deployment, "gamma", &[("bad.py", &bad)]);
+    let folder = deployment.path().join("plugins/gamma").display().to_string();
+    let mut deployment = deployment
+        .with("[scheduler]\nquestion_timeout = 3600")
+        .team("gamma", &format!("plugins_folder = \"{folder}\""))
+        .user("gus", "gamma = \"admin\"")
+        .dag("gamma", "hangs.py", &dag_over("Hangs"));
+    deployment.start("standalone");
+    let gus = deployment.client("gus");
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !sign.exists() {
+        assert!(std::time::Instant::now() < end, "nobody asked");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    deployment.write_dag("gamma", "works.py", &dag_over("Works"));
+    gus.wait_for("/api/v2/dags/works/dagRuns", 60, |answer| {
+        answer.body["total_entries"] == 1
+    });
+    let made = gus.post(
+        "/api/v2/dags/works/dagRuns",
+        &json!({"logical_date": "2024-05-06T01:02:03Z"}),
+    );
+    assert_eq!(made.status, 200, "{}", made.body);
+    assert!(runs(&gus, "hangs").is_empty());
+}
