@@ -77,12 +77,30 @@ pub async fn heard(tx: &mut Tx, scope: TeamScope) -> Result<BTreeSet<Hook>, Stor
     row.map_or_else(|| Ok(BTreeSet::new()), |row| Ok(read(&row.json("hooks")?)))
 }
 
-/// The hooks that plugins implement, by team; teams without any are absent.
+/// The hooks that plugins of these teams implement; teams without any are absent.
 ///
 /// # Errors
 /// The database failed.
-pub async fn heard_by_teams(tx: &mut Tx, _scope: &OrgScope) -> Result<BTreeMap<TeamId, BTreeSet<Hook>>, StoreError> {
-    let rows = tx.rows("SELECT team_no, hooks FROM team_listener", vals![]).await?;
+pub async fn heard_by(
+    tx: &mut Tx,
+    _scope: &OrgScope,
+    teams: &BTreeSet<TeamId>,
+) -> Result<BTreeMap<TeamId, BTreeSet<Hook>>, StoreError> {
+    if teams.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let mut values: Vec<Val> = Vec::new();
+    let marks: Vec<String> = (teams.iter())
+        .map(|team| {
+            values.push((*team).into());
+            format!("${}", values.len())
+        })
+        .collect();
+    let text = format!(
+        "SELECT team_no, hooks FROM team_listener WHERE team_no IN ({})",
+        marks.join(", ")
+    );
+    let rows = tx.rows(&text, values).await?;
     rows.iter()
         .map(|row| Ok((row.team("team_no")?, read(&row.json("hooks")?))))
         .collect()

@@ -16,18 +16,83 @@ const PLUGIN: &str = include_str!("data/listeners/hearing.py");
 const AIRFLOW: &str = include_str!("data/listeners/heard.json");
 const DAGS: &str = include_str!("data/listeners/heard.py");
 
+/// Listeners that do what they should not.
+const ROUGH: &str = r#"
+import os, pathlib, time
+from airflow.listeners import hookimpl
+from airflow.sdk import Variable
+from airflow.sdk.plugins_manager import AirflowPlugin
+
+EVIDENCE = pathlib.Path(os.environ["LISTENERS_EVIDENCE"])
+
+def say(text):
+    with (EVIDENCE / "rough.txt").open("a") as file:
+        file.write(text + "\n")
+
+class Rough:
+    @hookimpl
+    def on_starting(self, component):
+        if type(component).__name__ == "ListenersMarker":
+            say("on_starting")
+
+    @hookimpl
+    def before_stopping(self, component):
+        if type(component).__name__ == "ListenersMarker":
+            say("before_stopping")
+
+    @hookimpl
+    def on_dag_run_running(self, dag_run, msg):
+        say(f"running {dag_run.run_id} {Variable.get('greeting')}")
+        while dag_run.run_id == "held" and not (EVIDENCE / "go").exists():
+            time.sleep(0.05)
+        if dag_run.run_id == "exits":
+            os._exit(3)
+
+    @hookimpl
+    def on_dag_run_success(self, dag_run, msg):
+        say(f"success {dag_run.run_id}")
+
+class Plugin(AirflowPlugin):
+    name = "rough"
+    listeners = [Rough()]
+"#;
+
+const EMPTY: &str = r#"
+from airflow.sdk import DAG
+
+with DAG(dag_id="empty", schedule=None):
+    pass
+"#;
+
+const CONSUMER: &str = r#"
+from airflow.sdk import DAG, Asset, task
+
+theirs = Asset("made", uri="s3://listeners/made", extra={"allow_triggering_by_teams": ["alpha"]})
+
+with DAG(dag_id="consumer", schedule=[theirs]):
+    @task
+    def consumes():
+        pass
+    consumes()
+"#;
+
+/// Makes a folder of plugins with one file; answers what a team needs of it.
+fn plugged(place: &Deployment, team: &str, text: &str) -> String {
+    let plugins = place.path().join(format!("{team}-plugins"));
+    std::fs::create_dir_all(&plugins).unwrap();
+    std::fs::write(plugins.join("listening.py"), text).unwrap();
+    format!(
+        "plugins_folder = \"{}\"\nenv = {{ LISTENERS_EVIDENCE = \"{}\" }}\n",
+        plugins.display(),
+        place.evidence(team).display()
+    )
+}
+
 /// A deployment with the team alpha, whose plugin writes down what it hears, and the team beta without any.
 fn place(database: Database) -> (Deployment, PathBuf) {
     let place = Deployment::on(database);
-    let plugins = place.path().join("alpha-plugins");
-    std::fs::create_dir_all(&plugins).unwrap();
-    std::fs::write(plugins.join("hearing.py"), PLUGIN).unwrap();
+    let more = plugged(&place, "alpha", PLUGIN);
     let evidence = place.evidence("alpha");
-    let more = format!(
-        "plugins_folder = \"{}\"\nenv = {{ LISTENERS_EVIDENCE = \"{}\" }}",
-        plugins.display(),
-        evidence.display()
-    );
     let place = place
         .team("alpha", &more)
         .team("beta", "")
@@ -198,4 +263,124 @@ fn listeners_hear_what_airflows_hear() {
     }
     let count = |said: &Value| said["rest"].as_array().unwrap().len();
     assert_eq!(count(&ours), count(&theirs), "{:#}", ours["rest"]);
+}
+
+#[test]
+fn the_consumer_of_another_teams_asset_hears_of_its_own_run_alone() {
+    let place = Deployment::on(Database::Sqlite);
+    let (alphas, betas) = (plugged(&place, "alpha", PLUGIN), plugged(&place, "beta", PLUGIN));
+    let (alphas_file, betas_file) = (
+        place.evidence("alpha").join("heard.jsonl"),
+        place.evidence("beta").join("heard.jsonl"),
+    );
+    let mut place = place
+        .team("alpha", &alphas)
+        .team("beta", &betas)
+        .user("ann", "alpha = \"admin\"")
+        .user("bob", "beta = \"admin\"")
+        .dag("alpha", "heard.py", DAGS)
+        .dag("beta", "consumer.py", CONSUMER);
+    place.start("standalone");
+    let (ann, bob) = (place.client("ann"), place.client("bob"));
+    bob.wait_for_dag("consumer");
+    ann.wait_for_dag("good");
+    ann.trigger("good");
+    wait_to_hear(&betas_file, &json!({"hook": "run_success", "dag": "consumer"}));
+    wait_to_hear(&alphas_file, &json!({"hook": "run_success", "dag": "good"}));
+    // A task's own process does not wait for what listeners of its run are told.
+    let mut hooks: Vec<String> = heard(&betas_file)
+        .iter()
+        .map(|one| one["hook"].as_str().unwrap().to_owned())
+        .collect();
+    hooks.sort_unstable();
+    let own = [
+        "asset_created",
+        "run_running",
+        "run_success",
+        "task_running",
+        "task_success",
+    ];
+    assert_eq!(hooks, own);
+    assert!(heard(&alphas_file).iter().all(|one| one["dag"] != "consumer"));
+    assert_eq!(
+        hooks_of(&alphas_file, "good")
+            .iter()
+            .filter(|hook| *hook == "asset_event")
+            .count(),
+        2
+    );
+}
+
+fn said(place: &Deployment) -> Vec<String> {
+    let text = std::fs::read_to_string(place.evidence("alpha").join("rough.txt")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn wait_until_said(place: &Deployment, wanted: &[&str]) {
+    let end = Instant::now() + Duration::from_secs(90);
+    while said(place) != wanted {
+        assert!(
+            Instant::now() < end,
+            "{wanted:#?} was to be said, but {:#?}",
+            said(place)
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn rough(database: Database) {
+    let place = Deployment::on(database);
+    let more = format!(
+        "{}variables = {{ greeting = \"hello\" }}\n",
+        plugged(&place, "alpha", ROUGH)
+    );
+    let mut place = place
+        .team("alpha", &more)
+        .user("ann", "alpha = \"admin\"")
+        .dag("alpha", "empty.py", EMPTY);
+    place.start("standalone");
+    let ann = place.client("ann");
+    ann.wait_for_dag("empty");
+    let trigger = |run: &str| {
+        let body = json!({"dag_run_id": run, "logical_date": null});
+        assert_eq!(
+            place.client("ann").post("/api/v2/dags/empty/dagRuns", &body).status,
+            200
+        );
+    };
+    trigger("exits");
+    let mut wanted = vec!["on_starting", "running exits hello"];
+    // The listener took its process with it: that call is passed over, the next has another process.
+    wanted.extend(["on_starting", "success exits"]);
+    wait_until_said(&place, &wanted);
+    trigger("held");
+    wanted.push("running held hello");
+    wait_until_said(&place, &wanted);
+    trigger("later");
+    place.client("ann").wait_for_run("empty", "later", 60);
+    place.kill("standalone");
+    std::fs::write(place.evidence("alpha").join("go"), "").unwrap();
+    place.start("standalone");
+    // What was being told is told again, and nothing is lost or overtaken.
+    wanted.extend([
+        "on_starting",
+        "running held hello",
+        "success held",
+        "running later hello",
+        "success later",
+    ]);
+    wait_until_said(&place, &wanted);
+    place.stop("standalone");
+    wanted.push("before_stopping");
+    wait_until_said(&place, &wanted);
+}
+
+#[test]
+fn no_call_is_lost_to_a_killed_server_or_a_listener_that_exits_on_sqlite() {
+    rough(Database::Sqlite);
+}
+
+#[test]
+fn no_call_is_lost_to_a_killed_server_or_a_listener_that_exits_on_postgres() {
+    rough(Database::Postgres);
 }

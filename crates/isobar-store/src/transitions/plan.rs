@@ -208,10 +208,8 @@ pub async fn commit_plans(
     let mut outcomes = vec![PlanOutcome::Conflict; plans.len()];
     let mut callbacks: BTreeMap<TeamId, Vec<&NewCallback>> = BTreeMap::new();
     let mut deferred = Vec::new();
-    let mut ears = BTreeMap::new();
-    if plans.iter().any(|plan| plan.run.is_some()) {
-        ears = listeners::heard_by_teams(tx, scope).await?;
-    }
+    let changing = plans.iter().filter(|plan| plan.run.is_some()).map(|plan| plan.team);
+    let ears = listeners::heard_by(tx, scope, &changing.collect()).await?;
     let mut told: BTreeMap<TeamId, Vec<NewCall>> = BTreeMap::new();
     for at in order {
         let plan = &plans[at];
