@@ -69,8 +69,8 @@ pub(crate) fn core(reader: Reader<'_>, default_home: &Path) -> (Core, PathBuf) {
             default.num_dag_runs_to_retain_rendered_fields,
         ),
         rerun_with_latest_version: reader
-            .raw("rerun_with_latest_version")
-            .map(|_| reader.bool("rerun_with_latest_version", false)),
+            .has("rerun_with_latest_version")
+            .then(|| reader.bool("rerun_with_latest_version", false)),
         hide_sensitive_var_conn_fields: reader
             .bool("hide_sensitive_var_conn_fields", default.hide_sensitive_var_conn_fields),
         sensitive_var_conn_names: (reader.texts("sensitive_var_conn_names").unwrap_or_default().into_iter())
@@ -114,7 +114,7 @@ pub(crate) fn database(reader: Reader<'_>, home: &Path) -> Database {
         }
         None => {}
     }
-    database.pool_size = reader.count("pool_size", 1, database.pool_size);
+    database.pool_size = reader.count("pool_size", 4, database.pool_size);
     reader.finish();
     database
 }
@@ -300,6 +300,13 @@ pub(crate) fn connections(reader: Reader<'_>) -> Connections {
     let connections = Connections {
         source: reader.choice("source", &sources, "all", ConnectionSource::All),
     };
+    if connections.source == ConnectionSource::SecretsOnly {
+        reader.problem_at(
+            "source",
+            "`secrets-only` needs a secrets backend, which this version does not have",
+            "remove the key; it would hide and refuse every connection",
+        );
+    }
     reader.finish();
     connections
 }

@@ -146,7 +146,7 @@ fn settings(reader: &Reader<'_>, team: &mut Team, place: &str) -> (Folders, Fold
     team.default_pool = reader.choice("default_pool", &pools, "own", DefaultPool::Own);
     team.tunable = tunable(reader);
     team.dags_are_paused_at_creation =
-        (reader.raw("dags_are_paused_at_creation")).map(|_| reader.bool("dags_are_paused_at_creation", true));
+        (reader.has("dags_are_paused_at_creation")).then(|| reader.bool("dags_are_paused_at_creation", true));
     team.env = env(&reader.section("env", &format!("[{place}.env]")));
     let seeds = crate::read_seeds::seeds(reader, place);
     (team.pools, team.connections, team.variables) = (seeds.pools, seeds.connections, seeds.variables);

@@ -68,6 +68,16 @@ impl<'a> Reader<'a> {
 
     /// The raw value of a key, without `_cmd` and `_secret`.
     pub(crate) fn raw(&self, key: &str) -> Option<&'a Node> {
+        let is_new = !self.known.borrow().iter().any(|known| known == key);
+        for suffix in ["cmd", "secret"].into_iter().filter(|_| is_new) {
+            if let Some(entry) = self.table.get(&format!("{key}_{suffix}")) {
+                self.reading.problem(
+                    &entry.key_origin,
+                    format!("`{key}` cannot be given by `{}`", entry.key),
+                    format!("write `{key}` itself here"),
+                );
+            }
+        }
         self.learn(key);
         self.table.get(key).map(|entry| &entry.node)
     }

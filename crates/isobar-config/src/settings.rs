@@ -167,7 +167,7 @@ pub struct Database {
     /// `sqlite:///absolute/path` (for `standalone` only) or `postgresql://user:password@host/name`.
     /// Default: `isobar.db` in the state folder. Secret, since it may hold a password.
     pub url: Secret,
-    /// Connections held open to PostgreSQL by one process. Default 10.
+    /// Connections that one process holds open to PostgreSQL at most, 4 or more. Default 16.
     pub pool_size: u32,
 }
 
@@ -177,7 +177,7 @@ impl Database {
     pub fn in_home(home: &Path) -> Self {
         Self {
             url: Secret::new(format!("sqlite://{}", home.join("isobar.db").display())),
-            pool_size: 10,
+            pool_size: 16,
         }
     }
 
@@ -316,7 +316,7 @@ pub struct Tasks {
     pub success_overtime: Duration,
     /// Time between SIGTERM and SIGKILL. Default 5 s, which is what Airflow's supervisor waits.
     pub kill_grace: Duration,
-    /// Lifetime of the token handed out with a queued task. Default 600 s.
+    /// Lifetime of a task's token, while it is queued and while it runs; one in use is renewed. Default 600 s.
     pub token_lifetime: Duration,
 }
 
@@ -403,7 +403,7 @@ pub enum ConnectionSource {
     /// `all`: UI, API, configuration, environment, secrets backends.
     #[default]
     All,
-    /// `secrets-only`: those managed in the UI are hidden and refused, as is `AIRFLOW_CONN_*` in children.
+    /// `secrets-only`: from secrets backends alone. Refused when the configuration is read, until there are such backends.
     SecretsOnly,
 }
 

@@ -533,3 +533,18 @@ isobar.toml:9:16: team `alpha` could read the configuration `beta/team.toml`, wh
   hint: keep Dags and configuration in folders apart
 "#);
 }
+
+#[test]
+fn what_would_be_passed_over_in_silence_is_refused() {
+    let bench = Bench::new(
+        "[connections]\nsource = \"secrets-only\"\n[default_team]\nfolders = \"dags\"\n[[auth.user]]\nname = \"ann\"\n\
+         teams_cmd = \"echo op\"\n",
+    );
+    bench.file("dags/a.py", "");
+    assert_snapshot!(bench.faults(), @r"
+isobar.toml:2:10: `secrets-only` needs a secrets backend, which this version does not have
+  hint: remove the key; it would hide and refuse every connection
+isobar.toml:7:1: `teams` cannot be given by `teams_cmd`
+  hint: write `teams` itself here
+");
+}

@@ -332,7 +332,7 @@ hide_sensitive_var_conn_fields = true  # default
 
 [database]
 url = "***"  # isobar.toml:6:7
-pool_size = 10  # default
+pool_size = 16  # default
 
 [server]
 host = "127.0.0.1"  # default

@@ -7,7 +7,7 @@
 //!
 //! A team may bring a `venv` of its own instead; it is looked at and never changed.
 //!
-//! Only `isobar teams apply` installs ([`apply`]); a server starts with what is there ([`ready`]).
+//! [`apply`] installs, for `isobar teams apply` and for a server that finds an environment missing; [`ready`] only looks.
 
 mod error;
 mod fingerprint;

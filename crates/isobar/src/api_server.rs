@@ -13,8 +13,8 @@ use tokio::net::TcpListener;
 use crate::setup::{self, Deployment};
 
 pub(crate) async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
-    crate::logging::start();
     let config = setup::load(file)?.config;
+    crate::logging::start(config.logging.json);
     if config.database.is_sqlite() {
         bail!(
             "`api-server` and `scheduler` apart need PostgreSQL\n  hint: set `database.url`, or run `isobar standalone`"

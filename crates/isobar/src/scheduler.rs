@@ -19,8 +19,8 @@ use crate::setup::{self, Deployment};
 use crate::team_side::TeamSides;
 
 pub(crate) async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
-    crate::logging::start();
     let config = setup::load(file)?.config;
+    crate::logging::start(config.logging.json);
     if config.database.is_sqlite() {
         bail!(
             "`scheduler` and `api-server` apart need PostgreSQL\n  hint: set `database.url`, or run `isobar standalone`"

@@ -62,7 +62,7 @@ pub(crate) fn make_home(config: &Config) -> anyhow::Result<()> {
 pub(crate) async fn open_store(config: &Config) -> anyhow::Result<Store> {
     make_home(config)?;
     // The SQLite file and its WAL are for this user alone.
-    let store = Store::open(config.database.url.expose())
+    let store = Store::open_with(config.database.url.expose(), config.database.pool_size)
         .await
         .context("cannot open the metadata database")?;
     if let Some(path) = config.database.url.expose().strip_prefix("sqlite://") {
@@ -167,7 +167,8 @@ pub(crate) fn auth(deployment: &Deployment) -> anyhow::Result<(Auth, Vec<MadePas
     let lifetimes = Lifetimes {
         user: settings.token_lifetime,
         cli: settings.cli_token_lifetime,
-        ..Lifetimes::default()
+        execution: deployment.config.tasks.token_lifetime,
+        workload: deployment.config.tasks.token_lifetime,
     };
     Ok((
         Auth::new(

@@ -13,8 +13,8 @@ use crate::setup::{self, ServerLock};
 
 pub(crate) async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let began = std::time::Instant::now();
-    crate::logging::start();
     let config = setup::load(file)?.config;
+    crate::logging::start(config.logging.json);
     let _lock = ServerLock::take(&config)?;
     let org = OrgScope::at_process_start();
     let store = setup::open_store(&config).await?;

@@ -20,8 +20,8 @@ pub(super) fn routes() -> Router<AppState> {
 }
 
 /// A scheduler is healthy while somebody holds its lease. Triggerers run while something waits for a trigger: without one
-/// there is nothing to be ill. The Dag processor has no heartbeat of its own: it is healthy where files were read since its
-/// team started.
+/// there is nothing to be ill. The dag-processor has no heartbeat of its own and lives where the scheduler does: its health is the
+/// scheduler's.
 async fn get_health(State(state): State<AppState>) -> Json<Value> {
     let found = async { health::of_scheduler(&mut state.store.read().await?).await }.await;
     let triggerer = async { health::of_triggerers(&mut state.store.read().await?).await };

@@ -31,12 +31,23 @@ pub struct Store {
     signals: Signals,
 }
 
+/// How many connections to PostgreSQL [`Store::open`] holds at most.
+const CONNECTIONS: u32 = 16;
+
 impl Store {
     /// Opens `sqlite:///path` or `postgres://…`. Creates a missing SQLite file; applies no migration.
     ///
     /// # Errors
     /// The address is neither, or the database cannot be reached.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
+        Self::open_with(url, CONNECTIONS).await
+    }
+
+    /// As [`open`](Self::open), with at most so many connections to PostgreSQL, of which one listens for hints.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_with(url: &str, connections: u32) -> Result<Self, StoreError> {
         let signals = Signals::new();
         if url.starts_with("sqlite:") {
             let options = SqliteConnectOptions::from_str(
@@ -76,7 +87,7 @@ impl Store {
                 .application_name("isobar")
                 .statement_cache_capacity(256);
             let pool = PgPoolOptions::new()
-                .max_connections(16)
+                .max_connections(connections)
                 .acquire_timeout(Duration::from_secs(30))
                 .test_before_acquire(false)
                 .connect_with(options)
