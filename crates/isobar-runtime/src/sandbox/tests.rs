@@ -91,12 +91,20 @@ impl World {
         team
     }
 
-    fn confinement(&self, name: &str, user: Option<OsUser>) -> Confinement {
-        let grounds = Grounds {
+    /// Where a team's children live, with nothing hidden yet.
+    fn grounds(&self, name: &str) -> Grounds {
+        Grounds {
             run_folder: self.at("state/run").join(name),
             read: vec![],
             ways: Ways::default(),
+            hidden: vec![],
+        }
+    }
+
+    fn confinement(&self, name: &str, user: Option<OsUser>) -> Confinement {
+        let grounds = Grounds {
             hidden: vec![self.at("state"), self.at("conf")],
+            ..self.grounds(name)
         };
         prepare(&self.team(name), user, &grounds).unwrap()
     }

@@ -16,12 +16,7 @@ fn a_folder_that_a_team_exchanges_for_a_link_gives_it_nothing() {
         let before = owner(&victim).unwrap();
         let mut alpha = world.team("alpha");
         alpha.isolation = isobar_config::Isolation::None;
-        let grounds = Grounds {
-            run_folder: world.at("state/run/alpha"),
-            read: vec![],
-            ways: Ways::default(),
-            hidden: vec![],
-        };
+        let grounds = world.grounds("alpha");
         prepare(&alpha, user, &grounds).unwrap();
         let (home, other) = (
             world.at("state/run/alpha/scratch/home"),
@@ -52,12 +47,7 @@ fn a_link_or_a_file_in_place_of_a_teams_folder_gives_way_to_a_folder() {
     let world = World::new();
     let mut alpha = world.team("alpha");
     alpha.isolation = isobar_config::Isolation::None;
-    let grounds = Grounds {
-        run_folder: world.at("state/run/alpha"),
-        read: vec![],
-        ways: Ways::default(),
-        hidden: vec![],
-    };
+    let grounds = world.grounds("alpha");
     let confinement = prepare(&alpha, None, &grounds).unwrap();
     for path in [&confinement.home, &confinement.airflow_home, &confinement.tmp] {
         fs::remove_dir(path).unwrap();

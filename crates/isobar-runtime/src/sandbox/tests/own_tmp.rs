@@ -89,10 +89,8 @@ fn what_a_team_needs_below_tmp_stays_where_it_is_and_nothing_else_does() {
         team.write_folders = vec![world.at("dags/alpha/out")];
         make_write_folders(&team, user, &Ways::default()).unwrap();
         let grounds = Grounds {
-            run_folder: world.at("state/run/alpha"),
-            read: vec![],
-            ways: Ways::default(),
             hidden: vec![world.at("state"), world.at("conf")],
+            ..world.grounds("alpha")
         };
         let Some(confinement) = with_own_tmp(prepare(&team, user, &grounds).unwrap()) else {
             continue;
@@ -227,12 +225,7 @@ fn what_a_team_may_only_read_brings_no_mount_that_it_can_write_however_it_is_spe
         symlink("/mnt/real", world.at("conf/link")).unwrap();
         let mut team = world.team("alpha");
         team.read_folders = vec![world.at("conf/link")];
-        let grounds = Grounds {
-            run_folder: world.at("state/run/alpha"),
-            read: vec![],
-            ways: Ways::default(),
-            hidden: vec![],
-        };
+        let grounds = world.grounds("alpha");
         let confinement = prepare(&team, user, &grounds).unwrap();
         let tried = rehearse_all_ways(&launcher(), confinement, &system_python(), &[]).unwrap();
         let planted = text(&[("write", world.at("conf/link/inner/planted"))]);
@@ -322,12 +315,7 @@ fn a_team_that_was_given_tmp_by_name_has_the_hosts() {
     let world = World::new();
     let mut team = world.team("alpha");
     team.read_folders = vec!["/tmp".into()];
-    let grounds = Grounds {
-        run_folder: world.at("state/run/alpha"),
-        read: vec![],
-        ways: Ways::default(),
-        hidden: vec![],
-    };
+    let grounds = world.grounds("alpha");
     let confinement = prepare(&team, None, &grounds).unwrap();
     let covered = confinement
         .own_tmp

@@ -129,10 +129,8 @@ fn a_link_in_place_of_what_a_team_reads_in_anothers_folder_opens_nothing() {
         let mut beta = world.team("beta");
         beta.read_folders = vec![world.at("shared/out")];
         let grounds = Grounds {
-            run_folder: world.at("state/run/beta"),
-            read: vec![],
             ways: ways_around(&[&alpha]),
-            hidden: vec![],
+            ..world.grounds("beta")
         };
         let plain = prepare(&beta, user, &grounds).unwrap();
         let tried = rehearse_all_ways(&launcher(), plain.clone(), &system_python(), &[]).unwrap();
