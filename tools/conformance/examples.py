@@ -48,7 +48,7 @@ def save(path: str, value: dict) -> None:
 
 
 def wait_for_dags(rest: Rest, wanted: set[str] | None, seconds: float) -> list[str]:
-    """All Dags, once those wanted are there, or once their number has not changed for 20 s."""
+    """All Dags, once those wanted are there, or once their number has not changed for 40 s."""
     end, since, seen = time.monotonic() + seconds, time.monotonic(), []
     while True:
         try:
@@ -59,7 +59,7 @@ def wait_for_dags(rest: Rest, wanted: set[str] | None, seconds: float) -> list[s
             seen, since = dags, time.monotonic()
         if wanted is not None and wanted <= set(dags):
             return dags
-        if (wanted is None and dags and time.monotonic() - since > 20) or time.monotonic() > end:
+        if (wanted is None and dags and time.monotonic() - since > 40) or time.monotonic() > end:
             return dags
         time.sleep(0.5)
 

@@ -6,6 +6,8 @@ scheduled run as well where it has a schedule.
 
 from __future__ import annotations
 
+import re
+
 # A Wednesday, an even minute, long past: what depends on the logical date comes out alike on every day.
 LOGICAL_DATE = "2024-03-06T10:20:30Z"
 
@@ -46,7 +48,7 @@ def read_again(dag: str) -> tuple:
 
 def partition(dag: str, key: str) -> tuple:
     """Triggers a run of one partition."""
-    name = "conformance." + key.replace(":", ".")
+    name = "conformance." + re.sub(r"[^A-Za-z0-9-]+", ".", key)
     return ("run", dag, {"dag_run_id": name, "logical_date": None, "conf": {}, "partition_key": key})
 
 
@@ -295,6 +297,23 @@ FAMILIES |= {
         SETTLE,
     ],
 }
+
+MAPPED = ("prefix", "split", "split_two", "dated", "carried", "chain", "product", "rollup", "rollup_all", "workdays")
+FAMILIES["own_map_source"] = [
+    on("own_map_source", *(f"own_map_{name}" for name in MAPPED)),
+    *[
+        step
+        for keys in (
+            ("eu::a", "us::b", "c+d", "6+e+f"),
+            ("7", "2024-03-02"),
+            ("8", "2024-03-01"),
+            ("2024-03-04", "6", "raises", "none", "eu::g+h"),
+            ("i+i", "60", "eu::9"),
+            ("61", "91", "eu::p|7"),
+        )
+        for step in (*[partition("own_map_source", key) for key in keys], SETTLE)
+    ],
+]
 
 # Dag files that come only when their family says so, with their Dags.
 LATER = {"core/example_inlet_event_extra.py": {"read_asset_event", "read_asset_event_from_classic"}}

@@ -42,6 +42,8 @@ def prepare(folder: pathlib.Path, python: str) -> None:
         (folder / "later" / name).parent.mkdir(parents=True, exist_ok=True)
         (dags / name).rename(folder / "later" / name)
     (plugins / "example_plugins.py").write_text(PLUGINS)
+    for own in (HERE / "plugins").glob("*.py"):
+        shutil.copy(own, plugins)
     for path in [folder, *folder.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
 

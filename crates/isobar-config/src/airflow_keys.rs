@@ -81,6 +81,12 @@ pub(crate) const SAME_MEANING: &[(&str, &str, &str, &str)] = &[
         "create_delta_data_intervals",
     ),
     ("scheduler", "use_job_schedule", "scheduler", "use_job_schedule"),
+    (
+        "scheduler",
+        "partition_mapper_max_downstream_keys",
+        "scheduler",
+        "partition_mapper_max_downstream_keys",
+    ),
     ("scheduler", "task_queued_timeout", "scheduler", "task_queued_timeout"),
     (
         "scheduler",

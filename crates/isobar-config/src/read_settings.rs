@@ -191,6 +191,11 @@ pub(crate) fn scheduler(reader: Reader<'_>) -> Scheduler {
         create_cron_data_intervals: reader.bool("create_cron_data_intervals", default.create_cron_data_intervals),
         create_delta_data_intervals: reader.bool("create_delta_data_intervals", default.create_delta_data_intervals),
         use_job_schedule: reader.bool("use_job_schedule", default.use_job_schedule),
+        partition_mapper_max_downstream_keys: reader.count(
+            "partition_mapper_max_downstream_keys",
+            1,
+            default.partition_mapper_max_downstream_keys,
+        ),
         task_queued_timeout: positive(&reader, "task_queued_timeout", default.task_queued_timeout),
         num_stuck_in_queued_retries: reader.count(
             "num_stuck_in_queued_retries",

@@ -226,6 +226,8 @@ pub struct Scheduler {
     pub create_delta_data_intervals: bool,
     /// Make runs by schedule and when assets change; off: only by hand, by API and by backfill. Default true.
     pub use_job_schedule: bool,
+    /// As many partitions may one that arrives be mapped to, where the mapper does not say. Default 1000.
+    pub partition_mapper_max_downstream_keys: u32,
     /// How long a task may stay queued before it is queued anew. Default 600 s.
     pub task_queued_timeout: Duration,
     /// How often a task is queued anew before it is failed. Default 2.
@@ -245,6 +247,7 @@ impl Default for Scheduler {
             create_cron_data_intervals: false,
             create_delta_data_intervals: false,
             use_job_schedule: true,
+            partition_mapper_max_downstream_keys: 1000,
             task_queued_timeout: Duration::from_secs(600),
             num_stuck_in_queued_retries: 2,
             question_timeout: Duration::from_secs(10),

@@ -346,6 +346,7 @@ catchup_by_default = false  # default
 create_cron_data_intervals = false  # default
 create_delta_data_intervals = false  # default
 use_job_schedule = true  # default
+partition_mapper_max_downstream_keys = 1000  # default
 task_queued_timeout = 600  # default
 num_stuck_in_queued_retries = 2  # default
 question_timeout = 10  # default

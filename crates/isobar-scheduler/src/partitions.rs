@@ -20,9 +20,6 @@ use crate::asset_queue::{key as asset_key, of_alias};
 use crate::mapping::{Downstream, KeyAsk, PartitionAsk, Wanted};
 use crate::pass::Pass;
 
-/// `[scheduler] partition_mapper_max_downstream_keys`, as Airflow ships it.
-const MOST_KEYS: usize = 1000;
-
 impl Pass<'_> {
     /// Looks at what arrived for a Dag and at what waits.
     pub(crate) async fn plan_partitions(&mut self, key: &DagKey) -> Result<(), StoreError> {
@@ -140,7 +137,7 @@ impl Pass<'_> {
             };
             match mapped
                 .map_err(|problem| unmapped(key, &arrival, &problem))
-                .and_then(|found| within_limit(key, &arrival, found))
+                .and_then(|found| within_limit(key, &arrival, found, self.setting.most_downstream_keys))
             {
                 Ok(found) => {
                     for target in &found.keys {
@@ -226,16 +223,14 @@ fn unmapped(key: &DagKey, arrival: &Arrival, problem: &str) -> Noted {
     ("failed to map partition_key", text)
 }
 
-fn within_limit(key: &DagKey, arrival: &Arrival, found: Downstream) -> Result<Downstream, Noted> {
-    let most = found
-        .most
-        .map_or(MOST_KEYS, |most| usize::try_from(most).unwrap_or(usize::MAX));
-    if found.keys.len() <= most {
+fn within_limit(key: &DagKey, arrival: &Arrival, found: Downstream, usual: u32) -> Result<Downstream, Noted> {
+    let most = found.most.unwrap_or(usual);
+    if u32::try_from(found.keys.len()).is_ok_and(|count| count <= most) {
         return Ok(found);
     }
     let limit = match found.most {
         Some(most) => format!("max_downstream_keys={most}"),
-        None => format!("[scheduler] partition_mapper_max_downstream_keys={MOST_KEYS}"),
+        None => format!("[scheduler] partition_mapper_max_downstream_keys={usual}"),
     };
     let text = format!(
         "Partition mapper for asset (name='{}', uri='{}') in target Dag '{}' produced {} downstream keys from \
@@ -247,4 +242,41 @@ fn within_limit(key: &DagKey, arrival: &Arrival, found: Downstream) -> Result<Do
         arrival.key
     );
     Err(("partition fan-out exceeded", text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use isobar_model::TeamId;
+
+    #[test]
+    fn a_mapper_that_says_no_limit_has_the_usual_one() {
+        let key = DagKey {
+            team: TeamId(1),
+            dag_id: "listens".into(),
+        };
+        let arrival = Arrival {
+            producer: TeamId(1),
+            event_id: 1,
+            asset_id: 1,
+            name: "a".to_owned(),
+            uri: "a".to_owned(),
+            key: "k".to_owned(),
+            date: None,
+        };
+        let mapped = |count: u32, most: Option<u32>| Downstream {
+            keys: (0..count).map(|number| number.to_string()).collect(),
+            most,
+            carried: None,
+        };
+        assert!(within_limit(&key, &arrival, mapped(3, None), 3).is_ok());
+        assert!(within_limit(&key, &arrival, mapped(4, Some(4)), 3).is_ok());
+        let (event, text) = within_limit(&key, &arrival, mapped(4, None), 3).unwrap_err();
+        assert_eq!(event, "partition fan-out exceeded");
+        assert!(
+            text.contains("exceeding [scheduler] partition_mapper_max_downstream_keys=3."),
+            "{text}"
+        );
+        assert!(within_limit(&key, &arrival, mapped(4, Some(3)), 9).is_err());
+    }
 }

@@ -30,6 +30,8 @@ pub struct Setting {
     pub parallelism: u32,
     /// `scheduler.use_job_schedule`: runs are made by schedule and by assets.
     pub makes_runs: bool,
+    /// `scheduler.partition_mapper_max_downstream_keys`
+    pub most_downstream_keys: u32,
     /// A running task without a heartbeat for so long is lost.
     pub heartbeat_timeout: Duration,
     /// What becomes of queued tasks that do not begin.

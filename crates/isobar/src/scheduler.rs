@@ -74,6 +74,7 @@ impl Working {
             teams,
             parallelism: config.core.parallelism,
             makes_runs: config.scheduler.use_job_schedule,
+            most_downstream_keys: config.scheduler.partition_mapper_max_downstream_keys,
             heartbeat_timeout: config.tasks.heartbeat_timeout,
             stuck: StuckRule {
                 after: config.scheduler.task_queued_timeout,

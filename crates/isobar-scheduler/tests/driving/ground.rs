@@ -304,6 +304,7 @@ impl Ground {
             makes_runs: true,
             heartbeat_timeout: Duration::from_secs(300),
             rendered_runs: 30,
+            most_downstream_keys: 1000,
             lease: Duration::from_secs(10),
             sweep_interval: Duration::from_secs(30),
             stuck: StuckRule::default(),
