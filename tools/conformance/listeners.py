@@ -111,7 +111,6 @@ def main() -> None:
     parser.add_argument("--python", required=True)
     parser.add_argument("--path", default="")
     parser.add_argument("--database", required=True)
-    parser.add_argument("--server")
     parser.add_argument("--port", type=int, default=18310)
     parser.add_argument("--compare", action="store_true")
     given = parser.parse_args()
@@ -126,9 +125,10 @@ def main() -> None:
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "1",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
     }
-    airflow = Airflow(folder, given.python, given.database, given.port, given.path, more)
-    if given.server:
-        airflow.fresh_database(given.server)
+    address, _, _ = given.database.rpartition("/")
+    database = f"{address.replace('postgres://', 'postgresql+psycopg2://')}/isobar_listeners"
+    airflow = Airflow(folder, given.python, database, given.port, given.path, more)
+    airflow.fresh_database(given.database)
     scene = Scene(Rest(airflow.url, "admin", "admin"), folder)
     try:
         airflow.start()

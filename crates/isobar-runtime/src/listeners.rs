@@ -48,7 +48,8 @@ pub struct ListenersSpec {
     pub team_name: TeamName,
     /// The team's Dag folders.
     pub bundles: Vec<Bundle>,
-    /// This host, of which only one process at a time has a Python of the team.
+    /// Of this host and state folder only one process at a time has a Python of the team: what one that was killed had claimed is the
+    /// next one's at once.
     pub holder: String,
     /// How long one call may take before the process is killed.
     pub patience: Duration,
@@ -67,12 +68,12 @@ pub struct ListenersSpec {
 impl ListenersSpec {
     /// The specification that follows from the configuration.
     #[must_use]
-    pub fn from_config(config: &Config, team: &Team, number: TeamId, holder: &str) -> Self {
+    pub fn from_config(config: &Config, team: &Team, number: TeamId, hostname: &str) -> Self {
         Self {
             team: number,
             team_name: team.name.clone(),
             bundles: Bundle::of_team(team),
-            holder: holder.to_owned(),
+            holder: format!("{hostname}:{}", config.home.display()),
             patience: Duration::from_secs(60),
             start_timeout: Duration::from_secs(60),
             linger: Duration::from_secs(60),

@@ -223,8 +223,8 @@ pub(crate) async fn version_of(tx: &mut Tx, scope: TeamScope, run: &Run) -> Resu
     row.map_or(Ok(None), |row| row.maybe_uuid("current_version_id"))
 }
 
-/// Claims the oldest calls for the listeners of `holder`, a host. None while another host has any, so that the order is kept;
-/// what the same host had claimed and not done is claimed again.
+/// Claims the oldest calls for the listeners of `holder`, a host. None while another has any, so that the order is kept; what the
+/// same one had claimed and not done is claimed again.
 ///
 /// # Errors
 /// The database failed.

@@ -89,7 +89,7 @@ pub struct PendingCall {
 pub trait ListenerApi: Send + Sync + 'static {
     /// Says which hooks the team's plugins implement: only those are written down from now on.
     fn listeners_found(&self, team: TeamId, hooks: BTreeSet<Hook>) -> Answering<'_, Result<(), Refusal>>;
-    /// Claims the oldest calls for `holder`, a host.
+    /// Claims the oldest calls for `holder`, a host and its state folder.
     fn claim_calls(&self, team: TeamId, holder: String, limit: u32)
     -> Answering<'_, Result<Vec<PendingCall>, Refusal>>;
     /// Calls that were made, well or badly.

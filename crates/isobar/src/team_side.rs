@@ -335,7 +335,10 @@ impl Ground {
                     }
                     // Known before the first file is read: no task of theirs may pass the team's policy by.
                     self.note_python(known, &zygote).await;
-                    listeners.meet(&zygote).await;
+                    tokio::select! {
+                        () = listeners.meet(&zygote) => {}
+                        () = self.stop.cancelled() => {}
+                    }
                     zygotes.send_replace(Some(zygote.clone()));
                     let began = tokio::time::Instant::now();
                     tokio::select! {
