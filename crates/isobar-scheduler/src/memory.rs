@@ -21,6 +21,9 @@ use crate::versions::Version;
 /// longer; a run whose events come one by one is not held for the rest of its life.
 const PASSES_HELD: u32 = 100;
 
+/// From how many tasks and waiting instances a run is held rather than read again.
+const LARGE: usize = 50;
+
 /// A run in the organisation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RunRef {
@@ -146,7 +149,7 @@ pub(crate) struct Memory {
     pub waits: Timers<RunRef>,
     /// Runs to read again in the next pass.
     pub stale: BTreeSet<RunRef>,
-    /// Runs that others changed while they were planned, and for how many more passes they are held before their events are
+    /// Large runs that others changed while they were planned, and for how many more passes they are held before their events are
     /// claimed: reading a large run again and again would cost more than letting its workers wait for a pass.
     pub contended: BTreeMap<RunRef, u32>,
     /// Runs whose instances the last pass decided: what follows them is told when that is written.
@@ -191,9 +194,15 @@ impl Memory {
         self.runs.remove(run)
     }
 
-    /// Says that a run moved while it was planned.
+    /// Says that a run moved while it was planned. A small one is read again sooner than its workers would have waited.
     pub(crate) fn note_contention(&mut self, run: RunRef) {
-        self.contended.insert(run.clone(), PASSES_HELD);
+        let is_large = self
+            .runs
+            .get(&run)
+            .is_some_and(|live| live.version.graph.len() + live.admitted.len() >= LARGE);
+        if is_large {
+            self.contended.insert(run.clone(), PASSES_HELD);
+        }
         self.stale.insert(run);
     }
 

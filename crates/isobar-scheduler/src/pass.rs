@@ -148,7 +148,7 @@ impl<'a> Pass<'a> {
         let stale = std::mem::take(&mut self.memory.stale);
         let keys: Vec<_> = stale.iter().map(|run| (run.team, run.key.clone())).collect();
         // Others who change such a run wait for this pass, so that a busy run is not loaded again and again.
-        loading::hold_runs(self.tx, &self.setting.org, &keys).await?;
+        loading::try_to_hold_runs(self.tx, &self.setting.org, &keys).await?;
         for run in stale {
             self.load_run(&run).await?;
         }
@@ -243,6 +243,7 @@ impl<'a> Pass<'a> {
                 by_tasks: self.failed_by_tasks.remove(run),
             };
             self.memory.over.push((run.dag(), over));
+            self.memory.contended.remove(run);
             self.memory.forget_run(run);
         }
     }

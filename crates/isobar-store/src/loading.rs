@@ -185,8 +185,10 @@ pub async fn active_runs(tx: &mut Tx, _scope: &OrgScope) -> Result<Vec<Run>, Sto
     rows.iter().map(Run::from_row).collect()
 }
 
-/// Locks runs until this unit ends, so that what is planned from them now can be written. On SQLite the unit is alone anyway.
-/// Where the database refuses (a deadlock), they are not locked, and a plan may find that its run moved.
+/// Locks runs until this unit ends, so that nothing happens to them meanwhile; waits for those who hold them. On SQLite the
+/// unit is alone anyway. Where the database refuses (a deadlock), they are not locked, and a plan may find that its run moved.
+///
+/// To be asked first: a unit that holds rows already would have them wait for each other.
 ///
 /// # Errors
 /// The database failed.
@@ -194,6 +196,28 @@ pub async fn hold_runs(tx: &mut Tx, _scope: &OrgScope, runs: &[(TeamId, RunKey)]
     if tx.dialect() == Dialect::Sqlite || runs.is_empty() {
         return Ok(());
     }
+    tx.mark().await?;
+    match lock_runs(tx, runs, "FOR UPDATE").await {
+        Ok(()) => tx.keep_mark().await,
+        Err(error) => {
+            tracing::debug!(%error, "runs could not be locked");
+            tx.back_to_mark().await
+        }
+    }
+}
+
+/// As [`hold_runs`], but for those that nobody holds, without waiting: may be asked at any time.
+///
+/// # Errors
+/// The database failed.
+pub async fn try_to_hold_runs(tx: &mut Tx, _scope: &OrgScope, runs: &[(TeamId, RunKey)]) -> Result<(), StoreError> {
+    if tx.dialect() == Dialect::Sqlite {
+        return Ok(());
+    }
+    lock_runs(tx, runs, Dialect::Postgres.skip_locked()).await
+}
+
+async fn lock_runs(tx: &mut Tx, runs: &[(TeamId, RunKey)], how: &str) -> Result<(), StoreError> {
     let mut ordered = runs.to_vec();
     ordered.sort();
     for chunk in ordered.chunks(500) {
@@ -202,23 +226,15 @@ pub async fn hold_runs(tx: &mut Tx, _scope: &OrgScope, runs: &[(TeamId, RunKey)]
             .map(|(team, run)| vals![*team, &run.dag_id, &run.run_id])
             .collect();
         let (list, values) = values_list(1, rows);
-        tx.mark().await?;
-        let locked = tx
-            .rows(
-                &format!(
-                    "SELECT 1 AS one FROM dag_run WHERE (team_no, dag_id, run_id) IN (VALUES {list}) \
-                     ORDER BY team_no, dag_id, run_id FOR UPDATE"
-                ),
-                values,
-            )
-            .await;
-        match locked {
-            Ok(_) => tx.keep_mark().await?,
-            Err(error) => {
-                tracing::debug!(%error, "runs could not be locked");
-                tx.back_to_mark().await?;
-            }
-        }
+        // In the order of bytes, as everybody who takes several.
+        tx.rows(
+            &format!(
+                "SELECT 1 AS one FROM dag_run WHERE (team_no, dag_id, run_id) IN (VALUES {list}) \
+                 ORDER BY team_no, dag_id COLLATE \"C\", run_id COLLATE \"C\" {how}"
+            ),
+            values,
+        )
+        .await?;
     }
     Ok(())
 }

@@ -28,7 +28,7 @@ use crate::db::{vals, values_list};
 use crate::events::{self, EventKind, RunChange};
 use crate::runs::Run;
 use crate::task_instances::TaskInstance;
-use crate::{StoreError, Tx};
+use crate::{Dialect, StoreError, Tx};
 
 /// An audit record of a change of state, as Airflow's `Log` rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,6 +82,8 @@ impl OpenRun {
 
     /// Locks a run that is still at the revision a plan was made from; none where it moved or is gone. A run that only gets its
     /// instances and waits on, queued, was not decided on yet: that keeps its place among those that wait.
+    ///
+    /// Who holds the run is about to move it. That is not waited for: a pass, which writes many runs, is in nobody's way then.
     pub(crate) async fn lock_at(
         tx: &mut Tx,
         scope: TeamScope,
@@ -90,11 +92,20 @@ impl OpenRun {
         starts: bool,
         now: Timestamp,
     ) -> Result<Option<Self>, StoreError> {
+        let free = match tx.dialect() {
+            Dialect::Sqlite => "$3".to_owned(),
+            Dialect::Postgres => format!(
+                "(SELECT run_id FROM dag_run WHERE team_no = $1 AND dag_id = $2 AND run_id = $3 {})",
+                Dialect::Postgres.skip_locked()
+            ),
+        };
         let row = tx
             .row(
-                "UPDATE dag_run SET rev = rev + 1, updated_at = $4, \
-                 last_decision = CASE WHEN state = 'queued' AND NOT $6 THEN last_decision ELSE $4 END \
-                 WHERE team_no = $1 AND dag_id = $2 AND run_id = $3 AND rev = $5 RETURNING *",
+                &format!(
+                    "UPDATE dag_run SET rev = rev + 1, updated_at = $4, \
+                     last_decision = CASE WHEN state = 'queued' AND NOT $6 THEN last_decision ELSE $4 END \
+                     WHERE team_no = $1 AND dag_id = $2 AND run_id = {free} AND rev = $5 RETURNING *"
+                ),
                 vals![scope.team(), &key.dag_id, &key.run_id, now, rev, starts],
             )
             .await?;
