@@ -20,7 +20,7 @@ EVIDENCE = pathlib.Path("@EVIDENCE@")
 def late(context, text):
     said = {"text": text, "run": context["dag_run"]["dag_run_id"], "deadline": context["deadline"],
             "variable": Variable.get("greeting")}
-    (EVIDENCE / f"sync_{text}.json").write_text(json.dumps(said))
+    (EVIDENCE / f"sync_{text}.json").write_text(json.dumps(said, default=str))
 
 async def late_async(text, context):
     (EVIDENCE / "async.json").write_text(json.dumps({"text": text, "run": context["dag_run"]["dag_run_id"]}))
