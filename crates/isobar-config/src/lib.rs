@@ -40,6 +40,7 @@ pub use settings::{
     Tasks, Triggerer,
 };
 pub use team::{
-    Consent, ConsentAction, DefaultPool, Executor, ExecutorKind, Isolation, Launch, Python, Requirements, Team, Tunable,
+    Consent, ConsentAction, DefaultPool, Executor, ExecutorKind, Isolation, Launch, Python, Requirements, Team,
+    Tunable, variable_of_env,
 };
 pub use teams_plan::{KnownTeam, Refused, Step, TeamsPlan};

@@ -100,6 +100,12 @@ impl Team {
     }
 }
 
+/// What an Airflow variable is set to in an environment (`AIRFLOW_VAR_<KEY>`): it goes before what is stored.
+#[must_use]
+pub fn variable_of_env<'a>(env: &'a BTreeMap<String, Secret>, key: &str) -> Option<&'a Secret> {
+    env.get(&format!("AIRFLOW_VAR_{}", key.to_uppercase()))
+}
+
 /// A team's Python environment.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Python {
@@ -294,5 +300,20 @@ impl Tunable {
             Self::ExecutorParallelism => "executor.parallelism",
             Self::Pools => "pools",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_of_the_environment_is_found_by_its_key_in_capitals() {
+        let env = BTreeMap::from([("AIRFLOW_VAR_MAX_LENGTH".to_owned(), Secret::new("90"))]);
+        let found = |key| variable_of_env(&env, key).map(Secret::expose);
+        assert_eq!(
+            (found("max_length"), found("Max_Length"), found("length")),
+            (Some("90"), Some("90"), None)
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! Whether the deadlines that a run is to have can be set.
 
 use isobar_auth::TeamScope;
+use isobar_config::variable_of_env;
 use isobar_model::dag::{Deadline, DeadlineInterval};
 use isobar_store::{StoreError, Tx, variables};
 
@@ -16,21 +17,27 @@ impl Execution {
         &self,
         tx: &mut Tx,
         scope: TeamScope,
+        team: &str,
         deadlines: &[Deadline],
     ) -> Result<Option<String>, StoreError> {
         let master = &self.settings().master_key;
+        let env = self.settings().team(team).map(|team| &team.env);
         for deadline in deadlines {
             let DeadlineInterval::Variable(key) = &deadline.interval else {
                 continue;
             };
-            let own = variables::get(tx, scope, master, key).await?;
-            let found = match own {
-                Some(own) => Some(own),
-                None => variables::get(tx, self.shared(), master, key).await?,
-            };
+            let mut found = env
+                .and_then(|env| variable_of_env(env, key))
+                .map(|set| set.expose().to_owned());
+            for scope in [scope, self.shared()] {
+                if found.is_none() {
+                    let stored = variables::get(tx, scope, master, key).await?;
+                    found = stored.map(|stored| stored.value);
+                }
+            }
             match found {
                 None => return Ok(Some(format!("VariableInterval '{key}' not found"))),
-                Some(found) if DeadlineInterval::of_variable(&found.value).is_none() => {
+                Some(found) if DeadlineInterval::of_variable(&found).is_none() => {
                     return Ok(Some(format!("VariableInterval '{key}' must be an integer (seconds)")));
                 }
                 Some(_) => {}

@@ -1,8 +1,10 @@
 //! What the operations need to know of the configuration.
 
+use std::collections::BTreeMap;
+
 use globset::{GlobBuilder, GlobMatcher};
 use isobar_auth::MasterKey;
-use isobar_config::{Config, ConsentAction};
+use isobar_config::{Config, ConsentAction, Secret};
 use isobar_model::TeamName;
 use isobar_model::dag::SerializedDag;
 use jiff::SignedDuration;
@@ -33,6 +35,8 @@ pub struct TeamSettings {
     pub name: TeamName,
     /// New Dags arrive paused.
     pub dags_are_paused_at_creation: Option<bool>,
+    /// The environment of its children, in which variables may be set.
+    pub env: BTreeMap<String, Secret>,
     /// What others may do with its Dags (rule 20).
     pub consents: Vec<ConsentRule>,
 }
@@ -55,6 +59,7 @@ impl Settings {
             .map(|team| TeamSettings {
                 name: team.name.clone(),
                 dags_are_paused_at_creation: team.dags_are_paused_at_creation,
+                env: team.env.clone(),
                 consents: team
                     .consents
                     .iter()

@@ -1,6 +1,7 @@
 //! Deadlines of runs (AIP-86): made when a run is first seen, met when it succeeds in time. When one passes, the team's
 //! dag-processor runs its callback in a process of its own.
 
+use isobar_config::variable_of_env;
 use isobar_model::dag::{Deadline, DeadlineInterval, DeadlineReference};
 use isobar_model::{AirflowTime, RunState, TeamId};
 use isobar_store::deadlines::{self, Missed, NewDeadline};
@@ -65,13 +66,17 @@ impl Pass<'_> {
             DeadlineInterval::Fixed(length) => return Ok(Some(*length)),
             DeadlineInterval::Variable(key) => key,
         };
-        let master = &self.setting.master_key;
-        let own = variables::get(self.tx, self.setting.org.team(row.team), master, key).await?;
-        let found = match own {
-            Some(own) => Some(own),
-            None => variables::get(self.tx, self.setting.org.team(TeamId::SHARED), master, key).await?,
-        };
-        let length = found.and_then(|variable| DeadlineInterval::of_variable(&variable.value));
+        let (master, team) = (&self.setting.master_key, self.setting.teams.get(&row.team));
+        let mut found = team
+            .and_then(|team| variable_of_env(&team.config.env, key))
+            .map(|set| set.expose().to_owned());
+        for owner in [row.team, TeamId::SHARED] {
+            if found.is_none() {
+                let stored = variables::get(self.tx, self.setting.org.team(owner), master, key).await?;
+                found = stored.map(|stored| stored.value);
+            }
+        }
+        let length = found.and_then(|value| DeadlineInterval::of_variable(&value));
         if length.is_none() {
             tracing::warn!(team = %row.team, dag = %row.dag_id, run = %row.run_id, key,
                 "a deadline is not set: its variable is missing or holds no whole number of seconds");

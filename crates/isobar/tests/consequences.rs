@@ -14,6 +14,7 @@ const DEADLINES: &str = r#"
 import json, pathlib
 from datetime import timedelta
 from airflow.sdk import DAG, AsyncCallback, DeadlineAlert, DeadlineReference, SyncCallback, Variable, task
+from airflow.sdk.definitions.deadline import VariableInterval
 
 EVIDENCE = pathlib.Path("@EVIDENCE@")
 
@@ -38,6 +39,7 @@ with DAG(dag_id="slow", schedule=None, deadline=[
     alert(0.5, SyncCallback(late, kwargs={"text": "late"})),
     alert(0.5, AsyncCallback(late_async, kwargs={"text": "async"})),
     alert(3600, SyncCallback(late, kwargs={"text": "never"})),
+    DeadlineAlert(reference=QUEUED, interval=VariableInterval("length"), callback=SyncCallback(late, kwargs={"text": "variable"})),
 ]):
     @task
     def sleeps():
@@ -187,7 +189,10 @@ fn written(path: &Path) -> String {
 
 fn a_missed_deadline_calls_back(database: Database) {
     let place = Deployment::on(database)
-        .team("alpha", "variables = { greeting = \"hello\" }")
+        .team(
+            "alpha",
+            "variables = { greeting = \"hello\" }\nenv = { AIRFLOW_VAR_LENGTH = \"1\" }",
+        )
         .user("ann", "alpha = \"admin\"");
     let evidence = place.evidence("alpha");
     let text = DEADLINES.replace("@EVIDENCE@", &evidence.display().to_string());
@@ -204,6 +209,7 @@ fn a_missed_deadline_calls_back(database: Database) {
         (&slow.as_str().into(), &"hello".into())
     );
     assert!(said["deadline"]["deadline_time"].as_str().is_some(), "{said}");
+    written(&evidence.join("sync_variable.json"));
     let said: Value = serde_json::from_str(&written(&evidence.join("async.json"))).unwrap();
     assert_eq!(said["run"], slow.as_str());
     assert_eq!(

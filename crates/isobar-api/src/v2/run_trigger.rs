@@ -132,7 +132,9 @@ pub(super) async fn make(
         };
         let mut tx = ask.state.store.begin().await?;
         let execution = &ask.state.execution;
-        let problem = execution.problem_of_deadlines(&mut tx, target.scope, &dag.deadlines);
+        let team = ask.names.directory.by_id(target.scope.team());
+        let team = team.as_ref().map_or("", |team| team.name.as_str());
+        let problem = execution.problem_of_deadlines(&mut tx, target.scope, team, &dag.deadlines);
         if let Some(problem) = problem.await? {
             return Err(ApiError::bad_request(problem));
         }
