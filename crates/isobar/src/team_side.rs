@@ -42,6 +42,9 @@ use crate::team_python;
 const RESTART_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 /// How long running tasks may take to end when the server is asked to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the teams' Python may take to end then. Longer than all limits on the way: what is left is a process that sleeps
+/// in the kernel.
+const END_PATIENCE: Duration = Duration::from_secs(45);
 
 /// The team sides of this process.
 pub(crate) struct TeamSides {
@@ -122,7 +125,14 @@ impl TeamSides {
         })
         .await;
         self.stop.cancel();
-        self.tracker.wait().await;
+        if tokio::time::timeout(END_PATIENCE, self.tracker.wait()).await.is_err() {
+            tracing::error!(
+                teams = self.tracker.len(),
+                "the Python of some teams has not ended in {} s; the server stops without it (what is left of it is \
+                 killed when the server is gone)",
+                END_PATIENCE.as_secs()
+            );
+        }
     }
 }
 

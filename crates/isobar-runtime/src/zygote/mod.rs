@@ -30,7 +30,7 @@ use child::Reaped;
 pub(crate) use child::pair;
 pub use child::{Child, Exit, Sockets};
 use control::{Control, Order};
-use held::Held;
+use held::{Held, Parent};
 pub use prepared::{DagFile, Examined, Files};
 
 /// Takes the command that starts Python, complete but for its standard descriptors, and gives back the command to
@@ -175,7 +175,7 @@ struct Shared {
     prepared: prepared::Prepared,
     stop: CancellationToken,
     gone: watch::Sender<bool>,
-    pid: i32,
+    process: Parent,
     shapes_instances: Option<bool>,
 }
 
@@ -265,7 +265,7 @@ impl Zygote {
     /// The zygote's process id.
     #[must_use]
     pub fn pid(&self) -> i32 {
-        self.shared.pid
+        self.shared.process.pid()
     }
 
     /// Whether the team's cluster policy has a `task_instance_mutation_hook`; none where only a fork can tell (a cold launch).
@@ -280,7 +280,8 @@ impl Zygote {
         !self.shared.state().ended
     }
 
-    /// Returns when the zygote process has ended and, with it, everything it had started.
+    /// Returns when the zygote process has ended and, with it, everything it had started; after a
+    /// [`shutdown`](Self::shutdown) without what the kernel does not let end.
     pub async fn gone(&self) {
         let mut gone = self.shared.gone.subscribe();
         // An error means the sender is gone, and then so is the zygote.
@@ -355,7 +356,7 @@ impl Shared {
             return;
         };
         let (tell, exit) = oneshot::channel();
-        let held = Held::of(pid, self.pid);
+        let held = Held::of(pid, &self.process);
         state.running.insert(pid, Running { tell, held });
         drop(state);
         let started_at = Timestamp::now();
@@ -381,27 +382,30 @@ impl Shared {
         }
     }
 
-    /// Kills what the zygote has left behind. Each is given up as lost only when it runs no more.
+    /// From here on nothing is forked: who waits for a fork is told.
+    fn forks_no_more(&self) {
+        let mut state = self.state();
+        state.ended = true;
+        state.forking.clear();
+        state.spare = None;
+        drop(state);
+        self.prepared.clear();
+    }
+
+    /// Kills what the zygote has left behind. Each is given up as lost only when it runs no more: its dropped sender
+    /// reads as [`Exit::Lost`]. Of one that does not end before the server does, nothing is said.
     async fn outlive_children(&self) {
         let left = |(pid, running): (&i32, &mut Running)| (*pid, running.held.take());
         let left: Vec<_> = self.state().running.iter_mut().map(left).collect();
         let ends = left.into_iter().map(async |(pid, held)| {
-            if let Some(held) = held {
-                held.die(&self.team).await;
+            let lost = match held {
+                Some(held) => held.die(&self.team, &self.stop).await,
+                None => true,
+            };
+            if lost {
+                self.state().running.remove(&pid);
             }
-            self.state().running.remove(&pid);
         });
         join_all(ends).await;
-    }
-
-    /// Whatever was running is dead: dropped senders read as [`Exit::Lost`].
-    fn ended(&self) {
-        let mut state = self.state();
-        state.ended = true;
-        state.forking.clear();
-        state.running.clear();
-        state.spare = None;
-        drop(state);
-        self.prepared.clear();
     }
 }

@@ -358,8 +358,10 @@ impl Zygote {
         let sent = self.shared.control.send(&order, &[theirs.as_fd()]).await;
         sent.map_err(|error| error.to_string())?;
         drop(theirs);
-        let pid = match control.receive().await {
-            Ok(Some(Report::Reading { pid })) => pid,
+        let process = match control.receive().await {
+            Ok(Some(Report::Reading { pid })) => self.shared.process.child(pid).ok_or_else(|| {
+                format!("process {pid}, which is said to read it, cannot be held as a child of the team's Python")
+            })?,
             other => return Err(format!("no process to read it: {other:?}")),
         };
         match tokio::time::timeout(PATIENCE, control.receive()).await {
@@ -367,12 +369,12 @@ impl Zygote {
             Ok(Ok(Some(Report::Unfit { reason }))) => return Err(reason),
             Ok(other) => return Err(format!("reading it ended: {other:?}")),
             Err(_) => {
-                self.kill(pid, Signal::SIGKILL, true).await;
+                self.kill(process.pid(), Signal::SIGKILL, true).await;
                 return Err(format!("it was not read within {} s", PATIENCE.as_secs()));
             }
         }
         Ok(Ready {
-            zygote: startup::listening(&self.shared.team, control, pid, self.shared.shapes_instances, None),
+            zygote: startup::listening(&self.shared.team, control, process, self.shared.shapes_instances, None),
             files,
             since: Instant::now(),
         })

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::control::{Control, Report};
+use super::held::Parent;
 use super::prepared::Prepared;
 use super::{Launch, PythonSpec, Shared, State, Zygote, ZygoteError};
 
@@ -40,6 +41,8 @@ pub(super) async fn start(spec: &PythonSpec) -> Result<Zygote, ZygoteError> {
     let mut command = tokio::process::Command::from(command);
     // Not killed on drop: a zygote that sees its control socket close kills its descendants first.
     let mut process = command.spawn().map_err(failed_to_spawn)?;
+    let number = process.id().and_then(|pid| pid.try_into().ok());
+    let started = Parent::started(number.expect("a process that was not waited for has a number"));
     // The command holds the zygote's end of the control socket open.
     drop(command);
     let output = Output::default();
@@ -47,9 +50,9 @@ pub(super) async fn start(spec: &PythonSpec) -> Result<Zygote, ZygoteError> {
         tokio::spawn(drain(process.stdout.take(), spec.team.clone(), Arc::clone(&output))),
         tokio::spawn(drain(process.stderr.take(), spec.team.clone(), Arc::clone(&output))),
     ];
-    let ready = tokio::time::timeout(spec.start_timeout, until_ready(&control, &spec.team)).await;
-    let (pid, shapes_instances) = match ready {
-        Ok(Ok(Start::Ready(pid, shapes))) => (pid, shapes),
+    let ready = tokio::time::timeout(spec.start_timeout, until_ready(&control, &spec.team, started.pid())).await;
+    let shapes_instances = match ready {
+        Ok(Ok(Start::Ready(shapes))) => shapes,
         Ok(Ok(Start::NotWarm(reason))) => {
             drop(control);
             end(&mut process).await;
@@ -78,16 +81,16 @@ pub(super) async fn start(spec: &PythonSpec) -> Result<Zygote, ZygoteError> {
             });
         }
     };
-    Ok(listening(&spec.team, control, pid, shapes_instances, Some(process)))
+    Ok(listening(&spec.team, control, started, shapes_instances, Some(process)))
 }
 
-/// A zygote that is ready, and the task that listens to it. `process` is what has to be waited for at its end.
+/// A zygote that is ready, and the task that listens to it. `child` is what has to be waited for at its end.
 pub(super) fn listening(
     team: &str,
     control: Control,
-    pid: i32,
+    process: Parent,
     shapes_instances: Option<bool>,
-    process: Option<tokio::process::Child>,
+    child: Option<tokio::process::Child>,
 ) -> Zygote {
     let stop = CancellationToken::new();
     let shared = Arc::new(Shared {
@@ -99,10 +102,10 @@ pub(super) fn listening(
         prepared: Prepared::default(),
         stop: stop.clone(),
         gone: watch::Sender::new(false),
-        pid,
+        process,
         shapes_instances,
     });
-    tokio::spawn(listen(Arc::clone(&shared), process));
+    tokio::spawn(listen(Arc::clone(&shared), child));
     Zygote {
         shared,
         _alive: Arc::new(stop.drop_guard()),
@@ -137,11 +140,13 @@ pub(super) fn control_sockets() -> io::Result<(Control, OwnedFd)> {
 
 /// How a start came out, where the process could speak.
 enum Start {
-    Ready(i32, Option<bool>),
+    Ready(Option<bool>),
     NotWarm(String),
 }
 
-async fn until_ready(control: &Control, team: &str) -> io::Result<Start> {
+/// Hears out the process that was started as `started`. What speaks may be the team's code, which runs before the agent
+/// does where it is in a `.pth` file.
+async fn until_ready(control: &Control, team: &str, started: i32) -> io::Result<Start> {
     loop {
         match control.receive().await? {
             Some(Report::Waiting) => {
@@ -153,8 +158,14 @@ async fn until_ready(control: &Control, team: &str) -> io::Result<Start> {
                 seconds,
                 shapes_instances,
             }) => {
+                if pid != started {
+                    return Err(io::Error::other(format!(
+                        "it says that it is process {pid}, but process {started} was started; where the team's \
+                         `python` is a script, it has to become Python (`exec python \"$@\"`)"
+                    )));
+                }
                 tracing::info!(team, pid, airflow, seconds, "the team's Python process is ready");
-                return Ok(Start::Ready(pid, shapes_instances));
+                return Ok(Start::Ready(shapes_instances));
             }
             Some(Report::NotWarm { reason }) => return Ok(Start::NotWarm(reason)),
             Some(other) => return Err(io::Error::other(format!("an unexpected report: {other:?}"))),
@@ -164,7 +175,7 @@ async fn until_ready(control: &Control, team: &str) -> io::Result<Start> {
 }
 
 /// Passes reports on until the zygote ends or is no longer wanted.
-async fn listen(shared: Arc<Shared>, process: Option<tokio::process::Child>) {
+async fn listen(shared: Arc<Shared>, child: Option<tokio::process::Child>) {
     loop {
         let report = tokio::select! {
             () = shared.stop.cancelled() => break,
@@ -186,13 +197,12 @@ async fn listen(shared: Arc<Shared>, process: Option<tokio::process::Child>) {
         }
     }
     shared.control.close();
-    if let Some(mut process) = process {
-        end(&mut process).await;
+    shared.forks_no_more();
+    if let Some(mut child) = child {
+        end(&mut child).await;
     }
     // Where it could not kill its children before it ended, they may run on for a moment, or for long.
     shared.outlive_children().await;
-    // Only now: what was running is known to be dead.
-    shared.ended();
     shared.gone.send_replace(true);
 }
 
