@@ -3,7 +3,7 @@
 A fork that loads the team's plugins, says which hooks they have, and calls them one after the other, in lock step over the
 requests socket:
 
-    -> {"type": "ListenersReady", "hooks": ["on_dag_run_running", ...]}
+    -> {"type": "ListenersReady", "hooks": ["on_dag_run_running", ...], "all": true}
     <- {"type": "ListenerCall", "id": N, "hook": ..., "arguments": {...}, "version": "..."}
     -> {"type": "ListenerHeard", "id": N}                  the answer to that is the next call, or
     <- {"type": "ListenersStop"}                           after which it ends
@@ -28,10 +28,11 @@ log = structlog.get_logger(logger_name="listeners")
 
 
 class ListenersReady(BaseModel):
-    """Says which hooks the plugins have."""
+    """Says which hooks the plugins have, and whether all plugins could be loaded."""
 
     type: str = "ListenersReady"
     hooks: list[str]
+    all: bool
 
 
 class ListenerHeard(BaseModel):
@@ -74,7 +75,9 @@ def run() -> None:
     channel = comms.CommsDecoder(body_decoder=Answers(bodies), err_decoder=errors)
     task_runner.SUPERVISOR_COMMS = channel
     listeners = Listeners(channel)
-    message: BaseModel = ListenersReady(hooks=listeners.hooks())
+    from airflow.plugins_manager import get_import_errors
+
+    message: BaseModel = ListenersReady(hooks=listeners.hooks(), all=not get_import_errors())
     while True:
         try:
             order = channel.send(message)
@@ -245,9 +248,7 @@ def asset(given: dict):
     """An asset."""
     from airflow.serialization.definitions.assets import SerializedAsset
 
-    made = SerializedAsset(
-        name=given["name"], uri=given["uri"], group=given["group"], extra=given["extra"], watchers=[]
-    )
+    made = SerializedAsset(name=given["name"], uri=given["uri"], group=given["group"], extra=given["extra"], watchers=[])
     if given.get("access_control"):
         made.access_control = given["access_control"]
     return made

@@ -49,7 +49,7 @@ impl Denials {
         tokio::spawn(async move {
             let written = async {
                 let mut tx = store.begin().await?;
-                audit::write(&mut tx, scope, &[record]).await?;
+                audit::write(&mut tx, scope, &[record]);
                 tx.commit().await
             };
             if let Err(error) = written.await {

@@ -18,16 +18,27 @@ use crate::execution::Execution;
 const HOLD: SignedDuration = SignedDuration::from_mins(10);
 
 impl ListenerApi for Execution {
-    fn listeners_found(&self, team: TeamId, hooks: BTreeSet<Hook>) -> Answering<'_, Result<(), Refusal>> {
+    fn listeners_found(
+        &self,
+        team: TeamId,
+        mut hooks: BTreeSet<Hook>,
+        all: bool,
+    ) -> Answering<'_, Result<(), Refusal>> {
         Box::pin(async move {
             let scope = self.org.team(team);
             let mut tx = self.store.read().await.map_err(broken)?;
-            if listeners::heard(&mut tx, scope).await.map_err(broken)? == hooks {
+            let heard = listeners::heard(&mut tx, scope).await.map_err(broken)?;
+            if !all {
+                hooks.extend(&heard);
+            }
+            if heard == hooks {
                 return Ok(());
             }
             drop(tx);
             let mut tx = self.store.begin().await.map_err(broken)?;
-            listeners::note(&mut tx, scope, &hooks).await.map_err(broken)?;
+            listeners::note(&mut tx, scope, &hooks, Timestamp::now())
+                .await
+                .map_err(broken)?;
             tx.commit().await.map_err(broken)
         })
     }

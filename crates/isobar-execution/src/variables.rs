@@ -80,7 +80,7 @@ impl Execution {
         .await
         .map_err(broken)?;
         let record = record("put_variable", caller).extra(json!({"key": variable.key}));
-        audit::write(&mut tx, scope, &[record]).await.map_err(broken)?;
+        audit::write(&mut tx, scope, &[record]);
         tx.commit().await.map_err(broken)?;
         Ok(Answer::created(json!({"message": "Variable successfully set"})))
     }
@@ -92,7 +92,7 @@ impl Execution {
         self.not_shared(&mut tx, scope, key).await?;
         if variables::delete(&mut tx, scope, key).await.map_err(broken)? {
             let record = record("delete_variable", caller).extra(json!({"key": key}));
-            audit::write(&mut tx, scope, &[record]).await.map_err(broken)?;
+            audit::write(&mut tx, scope, &[record]);
         }
         tx.commit().await.map_err(broken)?;
         Ok(Answer::done())

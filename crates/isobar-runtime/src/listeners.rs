@@ -4,6 +4,7 @@
 //! That process is forked once to see which hooks the plugins have; only of those anything is written down. It stays while there
 //! is something to tell, and a little longer. A listener that hangs or ends the process loses that one call, never another's.
 
+mod control;
 mod talk;
 
 use std::collections::BTreeSet;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use isobar_config::{Config, Team};
 use isobar_model::{TeamId, TeamName};
-use isobar_wire::execution::{ExecutionApi, Refusal};
+use isobar_wire::execution::ExecutionApi;
 use isobar_wire::listeners::{Hook, ListenerApi, PendingCall};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -24,6 +25,7 @@ use crate::masker::MaskerConfig;
 use crate::plugins;
 use crate::processor::Bundle;
 use crate::zygote::Zygote;
+use control::Control;
 use talk::{Lost, Talk};
 
 /// Calls claimed at once.
@@ -38,6 +40,9 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 const START_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// How often to look for changed plugins, and for calls where a hint may have been lost.
 const SWEEP: Duration = Duration::from_secs(30);
+/// How long the team's Python is kept waiting for its plugins to be looked at: one of them may hang, or a call take long. They are
+/// looked at all the same then.
+const MEET_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What one team's listeners are to do.
 #[derive(Clone, Debug)]
@@ -110,16 +115,23 @@ impl Listeners {
         let (meet, meetings) = mpsc::channel(1);
         let stop = CancellationToken::new();
         let tracker = TaskTracker::new();
+        let control = Control {
+            api: listeners,
+            team: spec.team,
+            team_name: spec.team_name.clone(),
+            holder: spec.holder.clone(),
+            stop: stop.clone(),
+        };
         let manager = Manager {
             spec,
             api,
-            listeners,
+            control,
             zygotes,
             looks,
             meetings,
             stop: stop.clone(),
             talk: None,
-            plugins: None,
+            looked_at: None,
             hooks: BTreeSet::new(),
             pause: START_PAUSE.0,
             rests_until: None,
@@ -140,14 +152,17 @@ impl Listeners {
         let _ = self.look.send(());
     }
 
-    /// Looks at the plugins of a new zygote, and returns once the control plane knows what they listen to. To be called before
-    /// anything is done with that zygote that they might want to hear of.
+    /// Looks at the plugins of a new zygote, and returns once the control plane knows what they listen to, or that takes too long.
+    /// To be called before anything is done with that zygote that they might want to hear of.
     pub async fn meet(&self, zygote: &Zygote) {
         let (tell, met) = oneshot::channel();
-        if self.meet.send((zygote.clone(), tell)).await.is_ok() {
-            // An error: we are stopping.
-            let _ = met.await;
-        }
+        let meeting = async {
+            if self.meet.send((zygote.clone(), tell)).await.is_ok() {
+                // An error: we are stopping.
+                let _ = met.await;
+            }
+        };
+        let _ = tokio::time::timeout(MEET_PATIENCE, meeting).await;
     }
 
     /// Lets listeners finish what they have begun, and ends their process.
@@ -166,14 +181,14 @@ impl Drop for Listeners {
 struct Manager {
     spec: ListenersSpec,
     api: Arc<dyn ExecutionApi>,
-    listeners: Arc<dyn ListenerApi>,
+    control: Control,
     zygotes: watch::Receiver<Option<Zygote>>,
     looks: mpsc::UnboundedReceiver<()>,
     meetings: mpsc::Receiver<Meeting>,
     stop: CancellationToken,
     talk: Option<Talk>,
-    /// The plugins that were looked at last.
-    plugins: Option<u64>,
+    /// The zygote and the plugins that were looked at last.
+    looked_at: Option<(i32, u64)>,
     /// What they listen to.
     hooks: BTreeSet<Hook>,
     pause: Duration,
@@ -193,7 +208,8 @@ impl Manager {
     }
 
     async fn work(&mut self) {
-        let resting = self.rests_until.is_some_and(|until| Instant::now() < until);
+        self.rests_until.take_if(|until| *until <= Instant::now());
+        let resting = self.rests_until.is_some();
         if !resting {
             self.follow_plugins().await;
         }
@@ -212,24 +228,22 @@ impl Manager {
             until = until.min(self.last_call + self.spec.linger);
         }
         tokio::select! {
+            biased;
             () = self.stop.cancelled() => return,
-            look = self.looks.recv() => if look.is_none() {
-                std::future::pending::<()>().await;
-            },
-            meeting = self.meetings.recv() => match meeting {
-                Some((zygote, met)) => {
+            Some((zygote, met)) = self.meetings.recv() => {
+                // One that was not waited for is found where it was announced.
+                if !met.is_closed() {
                     self.rests_until = None;
                     self.look_at(&zygote).await;
                     let _ = met.send(());
                 }
-                None => std::future::pending::<()>().await,
-            },
-            changed = self.zygotes.changed() => if changed.is_ok() {
-                self.follow_zygote().await;
-            } else {
-                std::future::pending::<()>().await;
-            },
-            () = tokio::time::sleep_until(until) => {}
+            }
+            Ok(()) = self.zygotes.changed() => self.follow_zygote().await,
+            Some(()) = self.looks.recv() => {}
+            () = tokio::time::sleep_until(until) => if !self.hooks.is_empty() {
+                // A host that has not these plugins may have said that there are none.
+                self.control.found(&self.hooks, false).await;
+            }
         }
         while self.looks.try_recv().is_ok() {}
         if self.last_call.elapsed() >= self.spec.linger
@@ -249,11 +263,12 @@ impl Manager {
 
     /// Looks at the plugins again where their files have changed, or where that could not be done before.
     async fn follow_plugins(&mut self) {
-        if self.plugins == Some(plugins::print(self.spec.plugins.clone()).await) {
-            return;
-        }
         let zygote = self.zygotes.borrow().clone();
-        if let Some(zygote) = zygote.filter(Zygote::is_alive) {
+        let Some(zygote) = zygote.filter(Zygote::is_alive) else {
+            return;
+        };
+        let print = plugins::print(self.spec.plugins.clone()).await;
+        if self.looked_at != Some((zygote.pid(), print)) {
             self.look_at(&zygote).await;
         }
     }
@@ -277,21 +292,10 @@ impl Manager {
                 return false;
             }
         };
-        self.plugins = Some(print);
+        self.looked_at = Some((zygote.pid(), print));
         (self.pause, self.rests_until) = (START_PAUSE.0, None);
         self.hooks.clone_from(&talk.hooks);
-        while let Err(refusal) = (self.listeners)
-            .listeners_found(self.spec.team, self.hooks.clone())
-            .await
-        {
-            self.complain(
-                "what the team's listeners hear could not be noted; trying again",
-                &refusal,
-            );
-            if !self.pauses().await {
-                break;
-            }
-        }
+        self.control.found(&self.hooks, talk.has_all).await;
         if self.hooks.is_empty() {
             talk.end().await;
         } else {
@@ -311,7 +315,7 @@ impl Manager {
         if let Some(talk) = &mut self.talk
             && talk.is_alive()
             && talk.zygote == zygote.pid()
-            && Some(talk.plugins) == self.plugins
+            && Some((talk.zygote, talk.plugins)) == self.looked_at
         {
             return true;
         }
@@ -323,35 +327,33 @@ impl Manager {
         if !self.zygotes.borrow().as_ref().is_some_and(Zygote::is_alive) {
             return false;
         }
-        let claimed = self
-            .listeners
-            .claim_calls(self.spec.team, self.spec.holder.clone(), BATCH);
-        let claimed = match claimed.await {
-            Ok(claimed) => claimed,
-            Err(refusal) => {
-                self.complain("what listeners are to be told cannot be read", &refusal);
-                return false;
-            }
-        };
+        let control = self.control.clone();
+        let claimed = control.claim(BATCH).await;
         let more = claimed.len() == BATCH as usize;
         let begun = Instant::now();
         let (mut made, mut written) = (Vec::new(), begun);
         for call in &claimed {
             if begun.elapsed() > CLAIM_AGAIN {
-                self.write(&mut made).await;
+                control.made(&mut made).await;
                 return true;
             }
-            if self.stop.is_cancelled() || !self.have_a_process().await || !self.make(call).await {
-                self.write(&mut made).await;
+            let making = async { !control.stop.is_cancelled() && self.have_a_process().await && self.make(call).await };
+            tokio::pin!(making);
+            // One that takes long keeps nobody from knowing of those before it.
+            let well = tokio::select! {
+                well = &mut making => well,
+                () = tokio::time::sleep_until(written + GATHER) => {
+                    written = Instant::now();
+                    tokio::join!(making, control.made(&mut made)).0
+                }
+            };
+            if !well {
+                control.made(&mut made).await;
                 return false;
             }
             made.push(call.id);
-            if written.elapsed() > GATHER {
-                self.write(&mut made).await;
-                written = Instant::now();
-            }
         }
-        self.write(&mut made).await;
+        control.made(&mut made).await;
         more
     }
 
@@ -363,7 +365,7 @@ impl Manager {
             tokio::time::sleep(STOP_PATIENCE).await;
         };
         let lost = tokio::select! {
-            called = talk.call(call, &self.spec, &*self.listeners) => called.err(),
+            called = talk.call(call, &self.spec, &*self.control.api) => called.err(),
             () = stopped => Some(Lost::Zygote),
         };
         self.last_call = Instant::now();
@@ -377,30 +379,5 @@ impl Manager {
         }
         tracing::error!(team = %self.spec.team_name, hook = call.hook, reason = lost.sentence(&self.spec), "a listener is passed over");
         true
-    }
-
-    async fn write(&self, made: &mut Vec<i64>) {
-        if made.is_empty() {
-            return;
-        }
-        let made = std::mem::take(made);
-        while let Err(refusal) = self.listeners.calls_made(self.spec.team, made.clone()).await {
-            self.complain("calls of listeners could not be acknowledged; trying again", &refusal);
-            if !self.pauses().await {
-                break;
-            }
-        }
-    }
-
-    /// Waits a little before something is tried again; false where the server stops.
-    async fn pauses(&self) -> bool {
-        tokio::select! {
-            () = tokio::time::sleep(START_PAUSE.0) => true,
-            () = self.stop.cancelled() => false,
-        }
-    }
-
-    fn complain(&self, what: &str, refusal: &Refusal) {
-        tracing::warn!(team = %self.spec.team_name, status = refusal.status, "{what}");
     }
 }

@@ -12,6 +12,7 @@ use isobar_store::transitions::{Ended, TaskWrite, lost, put_back, restarted};
 use isobar_store::{Store, StoreError};
 use isobar_store::{Tx, audit, callbacks, listeners};
 use isobar_wire::execution::TaskIdentity;
+use isobar_wire::listeners::Hook;
 use isobar_wire::workload::WorkloadEnded;
 use jiff::Timestamp;
 pub(crate) use requests::{instance_json, run_json};
@@ -225,14 +226,15 @@ async fn end_lost(
             &mut tx,
             setting.org.team(identity.team),
             &[record(event, identity, loss.reason)],
-        )
-        .await?;
+        );
     }
     let scope = setting.org.team(identity.team);
-    if let (Some(run), Some(ti)) = (
-        &loss.run,
-        task_instances::get(&mut tx, scope, &run_key(identity), &task_key(identity)).await?,
-    ) {
+    if let Some(run) = &loss.run
+        && listeners::heard(&mut tx, scope)
+            .await?
+            .contains(&Hook::OnTaskInstanceFailed)
+        && let Some(ti) = task_instances::get(&mut tx, scope, &run_key(identity), &task_key(identity)).await?
+    {
         listeners::task_failed(&mut tx, scope, &ti, run, loss.reason, Timestamp::now()).await?;
     }
     tx.commit().await?;

@@ -158,7 +158,7 @@ impl Pass<'_> {
                     let record = audit::Record::new(event, "scheduler")
                         .dag(&key.dag_id)
                         .extra(Value::String(problem));
-                    audit::write(self.tx, scope, &[record]).await?;
+                    audit::write(self.tx, scope, &[record]);
                 }
             }
             filed.push(arrival);

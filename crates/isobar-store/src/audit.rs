@@ -7,8 +7,8 @@ use isobar_wire::execution::TaskIdentity;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::counters::{Counter, next_ids};
-use crate::db::{vals, values_list};
+use crate::db::vals;
+use crate::late::{LateRow, Table};
 use crate::{StoreError, Tx};
 
 /// One record to be written.
@@ -117,42 +117,25 @@ pub async fn times(
         .unwrap_or(u32::MAX))
 }
 
-/// Writes records of one team. Take it late in a unit: on PostgreSQL the counter of ids stays locked until the commit.
-///
-/// # Errors
-/// The database failed.
-pub async fn write(tx: &mut Tx, scope: TeamScope, records: &[Record]) -> Result<(), StoreError> {
+/// Writes records of one team, with the commit.
+pub fn write(tx: &mut Tx, scope: TeamScope, records: &[Record]) {
     let now = Timestamp::now();
-    for some in records.chunks(500) {
-        let count = u32::try_from(some.len()).expect("a chunk is small");
-        let first = next_ids(tx, scope, Counter::Audit, count).await?;
-        let rows = some
-            .iter()
-            .zip(first..)
-            .map(|(record, id)| {
-                vals![
-                    scope.team(),
-                    id,
-                    now,
-                    record.event,
-                    record.actor.as_str(),
-                    record.dag_id.as_ref().map(|id| id.as_str().to_owned()),
-                    record.run_id.as_ref().map(|id| id.as_str().to_owned()),
-                    record.task_id.as_ref().map(|id| id.as_str().to_owned()),
-                    record.map_index,
-                    record.try_number,
-                    record.extra.as_ref().map(said),
-                ]
-            })
-            .collect();
-        let (list, values) = values_list(1, rows);
-        tx.run(
-            &format!(
-                "INSERT INTO audit (team_no, id, at, event, owner, dag_id, run_id, task_id, map_index, try_number, extra) VALUES {list}"
-            ),
-            values,
-        )
-        .await?;
+    for record in records {
+        tx.write_late(LateRow {
+            scope,
+            table: Table::Audit,
+            values: vals![
+                now,
+                record.event,
+                record.actor.as_str(),
+                record.dag_id.as_ref(),
+                record.run_id.as_ref(),
+                record.task_id.as_ref(),
+                record.map_index,
+                record.try_number,
+                None::<Timestamp>,
+                record.extra.as_ref().map(said),
+            ],
+        });
     }
-    Ok(())
 }

@@ -444,7 +444,6 @@ pub async fn set_run_state(
     open.change.reload = true;
     let row = open.row.clone();
     open.close(tx, true).await?;
-    let ended = find(tx, scope, run, &ended).await?;
     listeners::run_marked(tx, scope, &row, &ended, state, now).await?;
     Ok(Some(row))
 }
@@ -510,7 +509,13 @@ fn wake_triggerer(tx: &mut Tx, scope: TeamScope, instances: &[TaskInstance]) {
     }
 }
 
-async fn find(tx: &mut Tx, scope: TeamScope, run: &RunKey, keys: &[TaskKey]) -> Result<Vec<TaskInstance>, StoreError> {
+/// Instances of a run as they are now.
+pub(crate) async fn find(
+    tx: &mut Tx,
+    scope: TeamScope,
+    run: &RunKey,
+    keys: &[TaskKey],
+) -> Result<Vec<TaskInstance>, StoreError> {
     let mut found = Vec::with_capacity(keys.len());
     for chunk in keys.chunks(KEYS_A_STATEMENT) {
         let (among, more) = among(4, chunk);

@@ -204,8 +204,8 @@ pub async fn move_dag(
         events::insert(tx, scope, EventKind::Dag, dag, &json!({"why": "moved"}), now).await?;
     }
     let record = |extra| Record::new("move_dag", actor).dag(dag).extra(extra);
-    audit::write(tx, old, &[record(json!({"to": to}))]).await?;
-    audit::write(tx, new, &[record(json!({"from": from}))]).await?;
+    audit::write(tx, old, &[record(json!({"to": to}))]);
+    audit::write(tx, new, &[record(json!({"from": from}))]);
     Ok(Ok(Moved { position, paused }))
 }
 

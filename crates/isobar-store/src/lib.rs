@@ -19,6 +19,7 @@ pub mod deadlines;
 mod error;
 pub mod events;
 pub mod hitl;
+mod late;
 pub mod leases;
 pub mod listeners;
 pub mod lists;

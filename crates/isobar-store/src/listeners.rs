@@ -7,6 +7,7 @@ mod marked;
 mod objects;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use isobar_auth::{OrgScope, TeamScope};
 use isobar_model::{TaskState, TeamId};
@@ -16,8 +17,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::counters::{Counter, next_ids};
-use crate::db::{Val, vals, values_list};
+use crate::db::{Val, vals};
+use crate::late::{LateRow, Table};
 use crate::runs::Run;
 use crate::task_instances::TaskInstance;
 use crate::{StoreError, Tx};
@@ -27,8 +28,12 @@ pub(crate) use definitions::{alias_created, asset_created, broken_before, import
 pub(crate) use marked::{instances_marked, run_marked};
 pub use objects::{dag_run, task_instance};
 
-/// Calls in one statement.
-const CALLS_A_STATEMENT: usize = 100;
+/// So many calls of a team may wait: the oldest are forgotten where its listeners do not keep up, or cannot be loaded for long.
+pub const MOST_CALLS: i64 = 50_000;
+/// How many calls may be written until that is looked at.
+const LIMIT_EVERY: i64 = 1000;
+/// What waits is kept for so long where nobody listens any more: plugins may be half written, or not be on this host yet.
+const KEPT_UNHEARD: SignedDuration = SignedDuration::from_hours(24);
 
 /// One call of a hook.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,17 +46,21 @@ pub struct NewCall {
     pub version_id: Option<Uuid>,
 }
 
-/// Notes which hooks the plugins of a team implement; what waits for a team that has none any more is forgotten.
+/// Notes which hooks the plugins of a team implement. What has waited for long is forgotten where there are none, or were none.
 ///
 /// # Errors
 /// The database failed.
-pub async fn note(tx: &mut Tx, scope: TeamScope, hooks: &BTreeSet<Hook>) -> Result<(), StoreError> {
+pub async fn note(tx: &mut Tx, scope: TeamScope, hooks: &BTreeSet<Hook>, now: Timestamp) -> Result<(), StoreError> {
+    if hooks.is_empty() || heard(tx, scope).await?.is_empty() {
+        tx.run(
+            "DELETE FROM listener_call WHERE team_no = $1 AND made_at < $2",
+            vals![scope.team(), now - KEPT_UNHEARD],
+        )
+        .await?;
+    }
     if hooks.is_empty() {
-        for table in ["listener_call", "team_listener"] {
-            tx.run(&format!("DELETE FROM {table} WHERE team_no = $1"), vals![scope.team()])
-                .await?;
-        }
-        return Ok(());
+        let gone = tx.run("DELETE FROM team_listener WHERE team_no = $1", vals![scope.team()]);
+        return gone.await.map(drop);
     }
     let words: Value = hooks.iter().map(|hook| hook.as_str()).collect();
     tx.run(
@@ -111,49 +120,39 @@ fn read(hooks: &Value) -> BTreeSet<Hook> {
     words.filter_map(|word| Hook::from_word(word.as_str()?)).collect()
 }
 
-/// Writes down those calls that the team's plugins listen to. See [`tell`].
-///
-/// # Errors
-/// The database failed.
-pub(crate) async fn tell_those(
-    tx: &mut Tx,
-    scope: TeamScope,
-    heard: &BTreeSet<Hook>,
-    mut calls: Vec<NewCall>,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    calls.retain(|call| heard.contains(&call.hook));
-    tell(tx, scope, &calls, now).await
+/// Writes down what the team's listeners are to be told with the commit, after all that was written down before.
+pub(crate) fn tell(tx: &mut Tx, scope: TeamScope, calls: Vec<NewCall>, now: Timestamp) {
+    for call in calls {
+        tx.write_late(LateRow {
+            scope,
+            table: Table::ListenerCall,
+            values: vals![call.hook.as_str(), &call.arguments, call.version_id, now],
+        });
+        tx.wake(Wake::Listeners(scope.team()));
+    }
 }
 
-/// Writes down what the team's listeners are to be told, after all that was written down before. To be called late in a unit: on
-/// PostgreSQL the team's counter stays locked until the unit ends, which keeps the order.
-///
-/// # Errors
-/// The database failed.
-pub async fn tell(tx: &mut Tx, scope: TeamScope, calls: &[NewCall], now: Timestamp) -> Result<(), StoreError> {
-    for chunk in calls.chunks(CALLS_A_STATEMENT) {
-        let count = u32::try_from(chunk.len()).expect("a chunk is small");
-        let first = next_ids(tx, scope, Counter::ListenerCall, count).await?;
-        let rows = (first..).zip(chunk).map(|(id, call)| {
-            vals![
-                scope.team(),
-                id,
-                call.hook.as_str(),
-                &call.arguments,
-                call.version_id,
-                now
-            ]
-        });
-        let (list, values) = values_list(1, rows.collect());
-        tx.run(
-            &format!("INSERT INTO listener_call (team_no, id, hook, arguments, version_id, made_at) VALUES {list}"),
-            values,
-        )
-        .await?;
+/// After calls of these numbers were written: forgets the oldest where a team has more than [`MOST_CALLS`]. Numbers have no gaps, so
+/// nothing is counted, and now and then is enough.
+pub(crate) async fn keep_within_limit(
+    tx: &mut Tx,
+    scope: TeamScope,
+    mut written: Range<i64>,
+) -> Result<(), StoreError> {
+    let last = written.end - 1;
+    if !written.any(|id| id % LIMIT_EVERY == 0) {
+        return Ok(());
     }
-    if !calls.is_empty() {
-        tx.wake(Wake::Listeners(scope.team()));
+    // Those that are being claimed go the next time.
+    let text = format!(
+        "DELETE FROM listener_call WHERE team_no = $1 AND id IN \
+         (SELECT id FROM listener_call WHERE team_no = $1 AND id <= $2 {})",
+        tx.dialect().skip_locked()
+    );
+    let gone = tx.run(&text, vals![scope.team(), last - MOST_CALLS]).await?;
+    if gone > 0 {
+        tracing::warn!(team = %scope.team(), gone, most = MOST_CALLS, "more waits for the team's listeners than is kept; the oldest \
+            calls are forgotten");
     }
     Ok(())
 }
@@ -206,7 +205,8 @@ pub async fn task_failed(
         }),
         version_id: version_of(tx, scope, run).await?,
     };
-    tell(tx, scope, &[call], now).await
+    tell(tx, scope, vec![call], now);
+    Ok(())
 }
 
 /// The version of the Dag that a run shows: the one it began with where its bundle has versions, else the latest, as in Airflow.
@@ -236,7 +236,7 @@ pub async fn claim(
     now: Timestamp,
     hold: SignedDuration,
 ) -> Result<Vec<PendingCall>, StoreError> {
-    // Two that claim at once take turns.
+    // Two that claim at once take turns. A claim is of the oldest calls: another's is seen at the first of all.
     tx.run(
         "UPDATE team_listener SET hooks = hooks WHERE team_no = $1",
         vals![scope.team()],
@@ -246,7 +246,8 @@ pub async fn claim(
         .rows(
             "UPDATE listener_call SET holder = $2, claimed_until = $3 WHERE team_no = $1 AND id IN \
              (SELECT id FROM listener_call WHERE team_no = $1 ORDER BY id LIMIT $5) AND NOT EXISTS \
-             (SELECT 1 FROM listener_call other WHERE other.team_no = $1 AND other.holder <> $2 \
+             (SELECT 1 FROM listener_call other WHERE other.team_no = $1 \
+             AND other.id = (SELECT MIN(id) FROM listener_call WHERE team_no = $1) AND other.holder <> $2 \
              AND other.claimed_until > $4) RETURNING id, hook, arguments, version_id",
             vals![scope.team(), holder, now + hold, now, limit],
         )

@@ -87,8 +87,9 @@ pub struct PendingCall {
 
 /// What a team's listener process needs of the control plane. Implemented by `isobar-execution`.
 pub trait ListenerApi: Send + Sync + 'static {
-    /// Says which hooks the team's plugins implement: only those are written down from now on.
-    fn listeners_found(&self, team: TeamId, hooks: BTreeSet<Hook>) -> Answering<'_, Result<(), Refusal>>;
+    /// Says which hooks the team's plugins implement, or besides others where these are not `all`: only those are written down
+    /// from now on.
+    fn listeners_found(&self, team: TeamId, hooks: BTreeSet<Hook>, all: bool) -> Answering<'_, Result<(), Refusal>>;
     /// Claims the oldest calls for `holder`, a host and its state folder.
     fn claim_calls(&self, team: TeamId, holder: String, limit: u32)
     -> Answering<'_, Result<Vec<PendingCall>, Refusal>>;

@@ -166,7 +166,7 @@ pub(super) async fn create(ask: Ask, body: Bytes) -> Answer {
     let made = registered.first().ok_or_else(missing)?.event_id;
     let record = audit::Record::new("create_asset_event", ask.caller.name())
         .extra(extra(&ask, &owners::audited(fields.raw().clone(), "POST")));
-    audit::write(&mut tx, scope, &[record]).await?;
+    audit::write(&mut tx, scope, &[record]);
     let row = asset_events::get(&mut tx, &scope.into(), &readable_runs(&ask), made).await?;
     tx.commit().await?;
     ok(&event(&ask, &row.ok_or_else(missing)?))

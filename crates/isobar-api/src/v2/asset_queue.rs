@@ -118,7 +118,7 @@ async fn delete(ask: &Ask, scope: TeamScope, filter: &QueueFilter, event: &'stat
         if let Some(dag_id) = &filter.dag_id {
             record = record.dag(dag_id);
         }
-        audit::write(&mut tx, scope, &[record]).await?;
+        audit::write(&mut tx, scope, &[record]);
     }
     tx.commit().await?;
     Ok(gone)

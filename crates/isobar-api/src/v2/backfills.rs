@@ -128,7 +128,7 @@ async fn change(ask: &Ask, change: Change, event: &'static str) -> Answer {
     let record = audit::Record::new(event, ask.caller.name())
         .dag(&row.dag_id)
         .extra(json!({"backfill_id": row.id}));
-    audit::write(&mut tx, scope, &[record]).await?;
+    audit::write(&mut tx, scope, &[record]);
     let row = backfills::get(&mut tx, &scope.into(), row.id)
         .await?
         .ok_or_else(missing)?;
@@ -415,7 +415,7 @@ async fn create(ask: Ask, body: Bytes) -> Answer {
             "reprocess_behavior": plan.new.reprocess,
             "max_active_runs": plan.new.max_active_runs,
         }));
-    audit::write(&mut tx, scope, &[record]).await?;
+    audit::write(&mut tx, scope, &[record]);
     let row = backfills::get(&mut tx, &scope.into(), id).await?.ok_or_else(missing)?;
     tx.commit().await?;
     ok(&json(&ask, &row))

@@ -234,7 +234,7 @@ impl Outcome {
     pub(super) async fn audit(&self, tx: &mut Tx, event: &'static str, actor: &str) -> Result<(), StoreError> {
         for (scope, entities) in self.touched.values() {
             let extra = json!({"actions": entities, "method": "PATCH"});
-            audit::write(tx, *scope, &[Record::new(event, actor).extra(extra)]).await?;
+            audit::write(tx, *scope, &[Record::new(event, actor).extra(extra)]);
         }
         Ok(())
     }

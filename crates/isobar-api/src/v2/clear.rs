@@ -139,7 +139,7 @@ async fn clear_run(ask: &Ask, target: &Target, row: &RunRow, asked: &ClearRuns) 
         .dag(&key.dag_id)
         .run(&key.run_id)
         .extra(json!({"only_failed": asked.only_failed, "only_new": asked.only_new}));
-    audit::write(&mut tx, scope, &[record]).await?;
+    audit::write(&mut tx, scope, &[record]);
     let cleared = runs::get(&mut tx, scope, &key.dag_id, &key.run_id).await?;
     tx.commit().await?;
     cleared.ok_or_else(|| missing(&target.written, row.run_id.as_str()))

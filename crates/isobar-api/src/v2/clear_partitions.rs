@@ -142,7 +142,7 @@ pub(super) async fn clear_partitions(ask: Ask, body: Bytes) -> Answer {
         let record = audit::Record::new("clear_dag_run_partitions", ask.caller.name())
             .dag(&target.dag_id())
             .extra(json!({"dag_runs_cleared": cleared, "task_instances_cleared": instances}));
-        audit::write(&mut tx, target.scope, &[record]).await?;
+        audit::write(&mut tx, target.scope, &[record]);
         tx.commit().await?;
     }
     ok(&json!({

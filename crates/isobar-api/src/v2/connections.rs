@@ -118,7 +118,7 @@ async fn create(ask: Ask, body: Bytes) -> Answer {
     write(&ask, &mut tx, target.scope, &connection).await?;
     let sent = masked(fields.raw(), &ask.state.sensitive_names);
     let record = audit::Record::new("post_connection", ask.caller.name()).extra(owners::audited(sent, "POST"));
-    audit::write(&mut tx, target.scope, &[record]).await?;
+    audit::write(&mut tx, target.scope, &[record]);
     tx.commit().await?;
     with_status(StatusCode::CREATED, &json(&ask, target.scope.team(), &connection))
 }
@@ -141,7 +141,7 @@ async fn patch(ask: Ask, body: Bytes) -> Answer {
     write(&ask, &mut tx, target.scope, &connection).await?;
     let sent = masked(fields.raw(), &ask.state.sensitive_names);
     let record = audit::Record::new("patch_connection", ask.caller.name()).extra(owners::audited(sent, "PATCH"));
-    audit::write(&mut tx, target.scope, &[record]).await?;
+    audit::write(&mut tx, target.scope, &[record]);
     tx.commit().await?;
     ok(&json(&ask, target.scope.team(), &connection))
 }
@@ -154,7 +154,7 @@ async fn delete(ask: Ask) -> Answer {
     }
     let record = audit::Record::new("delete_connection", ask.caller.name())
         .extra(json!({"connection_id": target.name, "method": "DELETE"}));
-    audit::write(&mut tx, target.scope, &[record]).await?;
+    audit::write(&mut tx, target.scope, &[record]);
     tx.commit().await?;
     no_content()
 }

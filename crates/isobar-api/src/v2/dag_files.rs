@@ -27,7 +27,7 @@ async fn read_again(mut ask: Ask) -> Answer {
         .ok_or_else(|| ApiError::not_found("File not found"))?;
     callbacks::read_again(&mut tx, target.scope, &row.bundle, &row.rel_path, Timestamp::now()).await?;
     let record = audit::Record::new("reparse_dag_file", ask.caller.name()).dag(&target.dag_id());
-    audit::write(&mut tx, target.scope, &[record]).await?;
+    audit::write(&mut tx, target.scope, &[record]);
     tx.commit().await?;
     with_status(StatusCode::CREATED, &Value::Null)
 }

@@ -247,7 +247,7 @@ async fn patch_one(ask: Ask, body: Bytes) -> Answer {
     let record = audit::Record::new("patch_dag", ask.caller.name())
         .dag(&target.dag_id())
         .extra(json!({"is_paused": paused}));
-    audit::write(&mut tx, target.scope, &[record]).await?;
+    audit::write(&mut tx, target.scope, &[record]);
     let row = dags::get(&mut tx, target.scope, &target.dag_id())
         .await?
         .ok_or_else(not_found)?;
@@ -286,7 +286,7 @@ async fn patch_many(mut ask: Ask, body: Bytes) -> Answer {
                     .extra(json!({"is_paused": paused}))
             })
             .collect();
-        audit::write(&mut tx, scope, &records).await?;
+        audit::write(&mut tx, scope, &records);
         tx.commit().await?;
         total += found.total;
         shown.extend(found.rows.into_iter().map(|mut row| {
@@ -318,7 +318,7 @@ async fn delete(ask: Ask) -> Answer {
         ))),
         dag_changes::Deleted::Done => {
             let record = audit::Record::new("delete_dag", ask.caller.name()).dag(&target.dag_id());
-            audit::write(&mut tx, target.scope, &[record]).await?;
+            audit::write(&mut tx, target.scope, &[record]);
             tx.commit().await?;
             no_content()
         }

@@ -284,7 +284,7 @@ async fn answer(ask: Ask, body: Bytes) -> Answer {
         .run(&run.run_id)
         .task(&key.task_id, (map_index != UNMAPPED).then_some(map_index))
         .extra(json!({"chosen_options": response.options}));
-    audit::write(&mut tx, target.scope, &[record]).await?;
+    audit::write(&mut tx, target.scope, &[record]);
     tx.commit().await?;
     ok(&json!({
         "responded_by": responder,

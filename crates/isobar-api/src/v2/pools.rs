@@ -224,7 +224,7 @@ async fn create(ask: Ask, body: Bytes) -> Answer {
     };
     let record =
         audit::Record::new("post_pool", ask.caller.name()).extra(owners::audited(fields.raw().clone(), "POST"));
-    audit::write(&mut tx, target.scope, &[record]).await?;
+    audit::write(&mut tx, target.scope, &[record]);
     let row = list_rows::get(&mut tx, target.scope, &pool.name).await?;
     tx.commit().await?;
     look_again(&ask, &target).await;
@@ -271,7 +271,7 @@ async fn patch(ask: Ask, body: Bytes) -> Answer {
     sent.insert("pool_name".to_owned(), json!(target.name));
     sent.extend(fields.raw().clone());
     let record = audit::Record::new("patch_pool", ask.caller.name()).extra(owners::audited(sent, "PATCH"));
-    audit::write(&mut tx, target.scope, &[record]).await?;
+    audit::write(&mut tx, target.scope, &[record]);
     let row = list_rows::get(&mut tx, target.scope, &target.name).await?;
     tx.commit().await?;
     ok(&json(&ask, &row.ok_or_else(|| missing(&target.written))?))
@@ -300,7 +300,7 @@ async fn delete(ask: Ask) -> Answer {
     }
     let record = audit::Record::new("delete_pool", ask.caller.name())
         .extra(json!({"pool_name": target.name, "method": "DELETE"}));
-    audit::write(&mut tx, target.scope, &[record]).await?;
+    audit::write(&mut tx, target.scope, &[record]);
     tx.commit().await?;
     look_again(&ask, &target).await;
     no_content()

@@ -163,7 +163,7 @@ pub(super) async fn make(
         .dag(&dag_id)
         .run(&new.run_id)
         .extra(json!({"conf": new.conf, "run_id": new.run_id}));
-    audit::write(&mut tx, target.scope, &[record]).await?;
+    audit::write(&mut tx, target.scope, &[record]);
     let made = run_list::get(&mut tx, target.scope, &dag_id, &new.run_id).await?;
     tx.commit().await?;
     let made = made.ok_or_else(|| stored_dag::missing(target))?;

@@ -346,7 +346,7 @@ pub(super) async fn change(
         .dag(&key.dag_id)
         .run(&key.run_id)
         .extra(json!({"state": state}));
-    audit::write(&mut tx, target.scope, &[record]).await?;
+    audit::write(&mut tx, target.scope, &[record]);
     let changed = runs::get(&mut tx, target.scope, &key.dag_id, &key.run_id).await?;
     tx.commit().await?;
     changed.ok_or_else(|| missing(&target.written, row.run_id.as_str()))
@@ -370,7 +370,7 @@ async fn delete(ask: Ask) -> Answer {
     let record = audit::Record::new("delete_dag_run", ask.caller.name())
         .dag(&key.dag_id)
         .run(&key.run_id);
-    audit::write(&mut tx, target.scope, &[record]).await?;
+    audit::write(&mut tx, target.scope, &[record]);
     tx.commit().await?;
     no_content()
 }

@@ -158,7 +158,7 @@ async fn delete(ask: &Ask, target: &Target, row: &RunRow, outcome: &mut Outcome)
     let record = audit::Record::new("delete_dag_run", ask.caller.name())
         .dag(&key.dag_id)
         .run(&key.run_id);
-    audit::write(&mut tx, target.scope, &[record]).await?;
+    audit::write(&mut tx, target.scope, &[record]);
     tx.commit().await?;
     let name = format!("{}.{}", target.written, row.run_id);
     outcome.done(Kind::Delete, &name, target.scope, &json!({"dag_run_id": row.run_id}));

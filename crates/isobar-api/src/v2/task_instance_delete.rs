@@ -47,7 +47,7 @@ pub(super) async fn delete_some(
                 .task(task_id, Some(key.map_index))
         })
         .collect();
-    audit::write(&mut tx, target.scope, &records).await?;
+    audit::write(&mut tx, target.scope, &records);
     tx.commit().await?;
     Ok(gone.iter().map(|key| key.map_index).collect())
 }

@@ -145,7 +145,7 @@ async fn create(ask: Ask, body: Bytes) -> Answer {
     write(&ask, &mut tx, target.scope, &variable).await?;
     let record =
         audit::Record::new("post_variable", ask.caller.name()).extra(owners::audited(masked(fields.raw()), "POST"));
-    audit::write(&mut tx, target.scope, &[record]).await?;
+    audit::write(&mut tx, target.scope, &[record]);
     tx.commit().await?;
     with_status(StatusCode::CREATED, &json(&ask, target.scope.team(), &variable))
 }
@@ -198,7 +198,7 @@ async fn patch(ask: Ask, body: Bytes) -> Answer {
     write(&ask, &mut tx, target.scope, &variable).await?;
     let record =
         audit::Record::new("patch_variable", ask.caller.name()).extra(owners::audited(masked(fields.raw()), "PATCH"));
-    audit::write(&mut tx, target.scope, &[record]).await?;
+    audit::write(&mut tx, target.scope, &[record]);
     tx.commit().await?;
     ok(&json(&ask, target.scope.team(), &variable))
 }
@@ -211,7 +211,7 @@ async fn delete(ask: Ask) -> Answer {
     }
     let record = audit::Record::new("delete_variable", ask.caller.name())
         .extra(json!({"variable_key": target.name, "method": "DELETE"}));
-    audit::write(&mut tx, target.scope, &[record]).await?;
+    audit::write(&mut tx, target.scope, &[record]);
     tx.commit().await?;
     no_content()
 }

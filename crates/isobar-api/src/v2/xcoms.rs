@@ -288,8 +288,7 @@ async fn create(ask: Ask, body: Bytes) -> Answer {
         &mut tx,
         target.scope,
         &[record(&ask, &target, "create_xcom_entry", &written.key)],
-    )
-    .await?;
+    );
     let row = find(&ask, &mut tx, &target, written.map_index, &written.key).await?;
     tx.commit().await?;
     let row = row.ok_or_else(|| gone(&written.key))?;
@@ -315,8 +314,7 @@ async fn change(ask: Ask, body: Bytes) -> Answer {
         &mut tx,
         target.scope,
         &[record(&ask, &target, "update_xcom_entry", &key)],
-    )
-    .await?;
+    );
     let row = find(&ask, &mut tx, &target, written.map_index, &key)
         .await?
         .ok_or_else(|| gone(&key))?;
@@ -345,8 +343,7 @@ async fn delete(mut ask: Ask) -> Answer {
         &mut tx,
         target.scope,
         &[record(&ask, &target, "delete_xcom_entry", &key)],
-    )
-    .await?;
+    );
     tx.commit().await?;
     no_content()
 }

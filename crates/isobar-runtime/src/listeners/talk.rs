@@ -45,6 +45,8 @@ pub(super) struct Talk {
     with: Conversation,
     /// The hooks that the plugins implement.
     pub(super) hooks: BTreeSet<Hook>,
+    /// Whether all plugins could be loaded.
+    pub(super) has_all: bool,
     /// The process id of the zygote that it was forked from.
     pub(super) zygote: i32,
     /// The plugins that it was started with.
@@ -80,6 +82,7 @@ impl Talk {
                 return Ok(Self {
                     with,
                     hooks: words.filter_map(|word| Hook::from_word(word.as_str()?)).collect(),
+                    has_all: ready.get("all").and_then(Value::as_bool) == Some(true),
                     zygote: zygote.pid(),
                     plugins,
                 });

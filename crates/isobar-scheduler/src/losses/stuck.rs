@@ -101,7 +101,7 @@ async fn queue_anew(store: &Store, setting: &Setting, task: &TaskIdentity) -> Re
         "it did not begin within {} s of being queued",
         setting.stuck.after.as_secs()
     );
-    audit::write(&mut tx, setting.org.team(task.team), &[record(QUEUED_ANEW, task, &why)]).await?;
+    audit::write(&mut tx, setting.org.team(task.team), &[record(QUEUED_ANEW, task, &why)]);
     tx.commit().await?;
     tracing::warn!(team = %task.team, dag = %task.dag_id, run = %task.run_id, task = %task.task_id, why, "a stuck task is queued anew");
     Ok(true)

@@ -72,7 +72,8 @@ pub async fn register(
 ) -> Result<Vec<Registered>, StoreError> {
     let mut registered = Vec::new();
     let heard = listeners::heard(tx, scope).await?;
-    let mut calls = Vec::new();
+    // The counter of assets before that of their events, and of their events before that of aliases, in every unit.
+    let mut found = Vec::with_capacity(changes.len());
     for change in changes {
         let known = find(tx, scope, Named::Both(&change.name, &change.uri)).await?;
         let asset_id = match known.first() {
@@ -80,6 +81,9 @@ pub async fn register(
             None if change.aliases.is_empty() => continue,
             None => make(tx, scope, change, now).await?,
         };
+        found.push((change, asset_id));
+    }
+    for (change, asset_id) in found {
         let allowed = allowed_consumers(tx, scope, source, change).await?;
         let event_id = write_event(tx, scope, source, change, asset_id, allowed.as_ref(), now).await?;
         remember_aliases(tx, scope, change, asset_id, event_id, now).await?;
@@ -91,9 +95,9 @@ pub async fn register(
             consumers: told.into_iter().collect(),
         });
         // The producing team's alone: another team consumes the event, and is told of its own runs.
-        calls.extend(listeners::asset_changed(tx, scope, &heard, source, change, asset_id).await?);
+        let calls = listeners::asset_changed(tx, scope, &heard, source, change, asset_id).await?;
+        listeners::tell(tx, scope, calls, now);
     }
-    listeners::tell(tx, scope, &calls, now).await?;
     Ok(registered)
 }
 
@@ -291,7 +295,7 @@ async fn note_missing_key(
                 .run(&source.run_id)
                 .task(&source.task_id, Some(source.map_index));
         }
-        audit::write(tx, org.team(team), &[record]).await?;
+        audit::write(tx, org.team(team), &[record]);
     }
     Ok(())
 }

@@ -172,7 +172,8 @@ pub async fn files_parsed(
     files::write(tx, scope, files, now, &mut stored).await?;
     announce(tx, scope, &stored, now).await?;
     calls.extend(listeners::import_errors(files, &broken));
-    listeners::tell_those(tx, scope, &heard, calls, now).await?;
+    calls.retain(|call| heard.contains(&call.hook));
+    listeners::tell(tx, scope, calls, now);
     Ok(stored)
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
 use super::{Dialect, Row, Val};
 use crate::StoreError;
+use crate::late::{self, LateRow};
 use crate::signals::Signals;
 
 /// Units that may share one SQLite transaction, so that the first is not kept waiting for ever.
@@ -91,6 +92,10 @@ pub struct Tx {
     open: Open,
     wakes: Vec<Wake>,
     signals: Signals,
+    /// Written right before the commit.
+    late: Vec<LateRow>,
+    /// How many of those there were at each mark that stands.
+    marks: Vec<usize>,
 }
 
 impl Tx {
@@ -107,19 +112,11 @@ impl Tx {
             turn.commit_group(&signals).await;
             return Err(error.into());
         }
-        Ok(Self {
-            open: Open::SqliteWrite { turn, queue },
-            wakes: Vec::new(),
-            signals,
-        })
+        Ok(Self::new(Open::SqliteWrite { turn, queue }, signals))
     }
 
     pub(crate) fn read_sqlite(conn: PoolConnection<Sqlite>, signals: Signals) -> Self {
-        Self {
-            open: Open::SqliteRead(conn),
-            wakes: Vec::new(),
-            signals,
-        }
+        Self::new(Open::SqliteRead(conn), signals)
     }
 
     pub(crate) async fn postgres(
@@ -130,11 +127,17 @@ impl Tx {
         if !reading {
             conn.execute("BEGIN").await?;
         }
-        Ok(Self {
-            open: Open::Postgres { conn, reading },
+        Ok(Self::new(Open::Postgres { conn, reading }, signals))
+    }
+
+    fn new(open: Open, signals: Signals) -> Self {
+        Self {
+            open,
             wakes: Vec::new(),
             signals,
-        })
+            late: Vec::new(),
+            marks: Vec::new(),
+        }
     }
 
     /// Which database this is, for the few statements that need two texts.
@@ -150,6 +153,11 @@ impl Tx {
         if !self.wakes.contains(&what) {
             self.wakes.push(what);
         }
+    }
+
+    /// Written as one of the last statements of this unit.
+    pub(crate) fn write_late(&mut self, row: LateRow) {
+        self.late.push(row);
     }
 
     /// Runs a statement; answers the number of rows it touched.
@@ -211,17 +219,20 @@ impl Tx {
 
     /// Sets a mark inside this unit; see [`Tx::back_to_mark`]. Marks nest by name.
     pub async fn mark(&mut self) -> Result<(), StoreError> {
+        self.marks.push(self.late.len());
         self.run("SAVEPOINT mark", Vec::new()).await.map(drop)
     }
 
     /// Undoes what came after the last mark and removes the mark; the rest of the unit stands.
     pub async fn back_to_mark(&mut self) -> Result<(), StoreError> {
+        self.late.truncate(self.marks.pop().unwrap_or(0));
         self.run("ROLLBACK TO SAVEPOINT mark", Vec::new()).await?;
         self.run("RELEASE SAVEPOINT mark", Vec::new()).await.map(drop)
     }
 
     /// Keeps what came after the last mark and removes the mark.
     pub async fn keep_mark(&mut self) -> Result<(), StoreError> {
+        self.marks.pop();
         self.run("RELEASE SAVEPOINT mark", Vec::new()).await.map(drop)
     }
 
@@ -230,6 +241,8 @@ impl Tx {
     /// # Errors
     /// [`StoreError::NotCommitted`] when the shared transaction failed; nothing was written and the unit may be retried.
     pub async fn commit(mut self) -> Result<(), StoreError> {
+        let late = std::mem::take(&mut self.late);
+        late::write(&mut self, late).await?;
         match std::mem::replace(&mut self.open, Open::Closed) {
             Open::SqliteRead(_) | Open::Closed => Ok(()),
             Open::Postgres { mut conn, reading } => {

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use isobar_auth::TeamScope;
-use isobar_model::{RunState, TaskState};
+use isobar_model::{RunState, TaskKey, TaskState};
 use isobar_wire::listeners::Hook;
 use jiff::Timestamp;
 use serde_json::json;
 
 use super::{NewCall, heard, of_run, task_instance, tell, version_of};
+use crate::clearing::find;
 use crate::runs::Run;
 use crate::task_instances::TaskInstance;
 use crate::{StoreError, Tx};
@@ -30,10 +31,11 @@ pub(crate) async fn instances_marked(
     }
     let heard = heard(tx, scope).await?;
     let calls = of_instances(tx, scope, &heard, run, instances, state).await?;
-    tell(tx, scope, &calls, now).await
+    tell(tx, scope, calls, now);
+    Ok(())
 }
 
-/// Tells of a run that was given an end, and before it of the instances that were ended with it, all as they are now. As in
+/// Tells of a run that was given an end, and before it of the instances that were `ended` with it, as they are now. As in
 /// Airflow the run is told of also where its teardowns still have to work.
 ///
 /// # Errors
@@ -42,7 +44,7 @@ pub(crate) async fn run_marked(
     tx: &mut Tx,
     scope: TeamScope,
     run: &Run,
-    ended: &[TaskInstance],
+    ended: &[TaskKey],
     state: RunState,
     now: Timestamp,
 ) -> Result<(), StoreError> {
@@ -52,10 +54,15 @@ pub(crate) async fn run_marked(
         RunState::Failed => (Hook::OnDagRunFailed, TaskState::Failed),
         RunState::Queued | RunState::Running => return Ok(()),
     };
-    let mut calls = of_instances(tx, scope, &heard, run, ended, word).await?;
+    if heard.is_empty() {
+        return Ok(());
+    }
+    let ended = find(tx, scope, &run.key(), ended).await?;
+    let mut calls = of_instances(tx, scope, &heard, run, &ended, word).await?;
     let msg = format!("Dag Run's state was manually set to `{state}`.");
     calls.extend(of_run(tx, scope, &heard, hook, run, &msg).await?);
-    tell(tx, scope, &calls, now).await
+    tell(tx, scope, calls, now);
+    Ok(())
 }
 
 async fn of_instances(

@@ -23,9 +23,9 @@ pub use task::{
     started,
 };
 
-use crate::counters::{Counter, next_ids};
-use crate::db::{vals, values_list};
+use crate::db::vals;
 use crate::events::{self, EventKind, RunChange};
+use crate::late::{LateRow, Table};
 use crate::runs::Run;
 use crate::task_instances::TaskInstance;
 use crate::{Dialect, StoreError, Tx};
@@ -146,57 +146,35 @@ impl OpenRun {
         if wake {
             tx.wake(Wake::Events);
         }
-        self.close_silently(tx).await
+        Ok(self.close_silently(tx))
     }
 
     /// Writes the audit records, and no event: for the scheduler, which knows what it did.
-    pub(crate) async fn close_silently(self, tx: &mut Tx) -> Result<Rev, StoreError> {
-        write_audit(tx, self.scope, &self.row, &self.audit, self.now).await?;
-        Ok(self.row.rev)
+    pub(crate) fn close_silently(self, tx: &mut Tx) -> Rev {
+        write_audit(tx, self.scope, &self.row, &self.audit, self.now);
+        self.row.rev
     }
 }
 
-/// Appends audit records about one run.
-pub(crate) async fn write_audit(
-    tx: &mut Tx,
-    scope: TeamScope,
-    run: &Run,
-    records: &[AuditRow],
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    for chunk in records.chunks(500) {
-        let count = u32::try_from(chunk.len()).expect("a chunk is small");
-        let first = next_ids(tx, scope, Counter::Audit, count).await?;
-        let rows = chunk
-            .iter()
-            .zip(first..)
-            .map(|(record, id)| {
-                let task = record.task.as_ref();
-                vals![
-                    scope.team(),
-                    id,
-                    now,
-                    record.event.as_str(),
-                    record.owner.clone(),
-                    &run.dag_id,
-                    &run.run_id,
-                    task.map(|(task_id, ..)| task_id.clone()),
-                    task.map(|(_, map_index, _)| *map_index),
-                    task.map(|(.., try_number)| *try_number),
-                    run.logical_date,
-                    record.extra.clone(),
-                ]
-            })
-            .collect();
-        let (list, values) = values_list(1, rows);
-        tx.run(
-            &format!(
-                "INSERT INTO audit (team_no, id, at, event, owner, dag_id, run_id, task_id, map_index, try_number, \
-                 logical_date, extra) VALUES {list}"
-            ),
-            values,
-        )
-        .await?;
+/// Appends audit records about one run, with the commit.
+pub(crate) fn write_audit(tx: &mut Tx, scope: TeamScope, run: &Run, records: &[AuditRow], now: Timestamp) {
+    for record in records {
+        let task = record.task.as_ref();
+        tx.write_late(LateRow {
+            scope,
+            table: Table::Audit,
+            values: vals![
+                now,
+                record.event.as_str(),
+                record.owner.clone(),
+                &run.dag_id,
+                &run.run_id,
+                task.map(|(task_id, ..)| task_id.clone()),
+                task.map(|(_, map_index, _)| *map_index),
+                task.map(|(.., try_number)| *try_number),
+                run.logical_date,
+                record.extra.clone(),
+            ],
+        });
     }
-    Ok(())
 }

@@ -210,14 +210,12 @@ pub async fn commit_plans(
     let mut deferred = Vec::new();
     let changing = plans.iter().filter(|plan| plan.run.is_some()).map(|plan| plan.team);
     let ears = listeners::heard_by(tx, scope, &changing.collect()).await?;
-    let mut told: BTreeMap<TeamId, Vec<NewCall>> = BTreeMap::new();
     for at in order {
         let plan = &plans[at];
         tx.mark().await?;
         match write(tx, scope.team(plan.team), plan, ears.get(&plan.team), now).await {
-            Ok(Some(Written { rev, queued, calls })) => {
+            Ok(Some(Written { rev, queued })) => {
                 tx.keep_mark().await?;
-                told.entry(plan.team).or_default().extend(calls);
                 callbacks.entry(plan.team).or_default().extend(&plan.callbacks);
                 deferred.extend(plan.defer.iter().map(|(_, start)| (plan, start)));
                 if plan
@@ -253,9 +251,6 @@ pub async fn commit_plans(
     for (team, new) in callbacks {
         insert_callbacks(tx, scope.team(team), &new, now).await?;
     }
-    for (team, calls) in told {
-        listeners::tell(tx, scope.team(team), &calls, now).await?;
-    }
     Ok(outcomes)
 }
 
@@ -263,7 +258,6 @@ pub async fn commit_plans(
 struct Written {
     rev: Rev,
     queued: Vec<QueuedTask>,
-    calls: Vec<NewCall>,
 }
 
 async fn write(
@@ -354,7 +348,6 @@ async fn write(
     let Some(queued) = queue(tx, scope, plan, now).await? else {
         return Ok(None);
     };
-    let mut calls = Vec::new();
     if let Some(update) = &plan.run {
         tx.run(
             "UPDATE dag_run SET state = $4, start_date = coalesce($5, start_date), end_date = $6 \
@@ -370,13 +363,13 @@ async fn write(
         )
         .await?;
         if let Some(ears) = ears {
-            calls = calls_of(tx, scope, ears, &open.row, update).await?;
+            let calls = calls_of(tx, scope, ears, &open.row, update).await?;
+            listeners::tell(tx, scope, calls, now);
         }
     }
     Ok(Some(Written {
-        rev: open.close_silently(tx).await?,
+        rev: open.close_silently(tx),
         queued,
-        calls,
     }))
 }
 
