@@ -6,6 +6,7 @@
   examples.py compare URL GOLDEN.json.gz [options]      run everything, compare with the recording; exit code 1 where anything differs
   examples.py isobar  FOLDER GOLDEN.json.gz [options]   start --binary with --python's wheels in FOLDER, compare, stop
   examples.py airflow FOLDER OUT.json.gz [options]      the same with a real Airflow of --python on --database, and record
+  examples.py differing RESULT.json                     say which families differ, for --only
   examples.py table   GOLDEN.json.gz [RESULT.json]      write docs/conformance.md
 
 Options: --folder FOLDER (as prepared), --user NAME --password WORD (admin, admin), --only REGEX (families), --slow (also the slow ones),
@@ -115,7 +116,7 @@ def merge(old: dict, new: dict) -> dict:
 
 def main() -> int:
     parser = argparse.ArgumentParser(usage=__doc__)
-    parser.add_argument("what", choices=["prepare", "record", "compare", "isobar", "airflow", "table"])
+    parser.add_argument("what", choices=["prepare", "record", "compare", "isobar", "airflow", "differing", "table"])
     parser.add_argument("place")
     parser.add_argument("file", nargs="?")
     parser.add_argument("--user", default="admin")
@@ -138,6 +139,10 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.what == "prepare":
         place.prepare(pathlib.Path(arguments.place), arguments.file)
+        return 0
+    if arguments.what == "differing":
+        found = json.loads(pathlib.Path(arguments.place).read_text())
+        print(only(families_of({line.split(":")[0] for line in found["differences"]} & set(found["dags"]))))
         return 0
     if arguments.what == "table":
         import table
@@ -203,14 +208,22 @@ def in_airflow(arguments) -> int:
         airflow.fresh_database(arguments.database)
         recorded_in(airflow, arguments)
         spoiled = airflow.spoiled()
-        again = {name for name, steps in f.families(sorted(spoiled)).items() if dags_in(steps) & spoiled}
+        again = families_of(spoiled)
         if not again:
             return 0
         print(f"recorded again, as Airflow's scheduler lost count of tasks of {', '.join(sorted(spoiled))}", flush=True)
         place.prepare(folder, arguments.python)
-        arguments.merge, arguments.only = True, "^(" + "|".join(re.escape(name) for name in sorted(again)) + ")$"
+        arguments.merge, arguments.only = True, only(again)
     print("Airflow's scheduler lost count of tasks three times; what it made of them is in the recording")
     return 1
+
+
+def families_of(dags: set[str]) -> set[str]:
+    return {name for name, steps in f.families(sorted(dags)).items() if dags_in(steps) & dags}
+
+
+def only(families: set[str]) -> str:
+    return "^(" + "|".join(re.escape(name) for name in sorted(families)) + ")$"
 
 
 def dags_in(steps: list) -> set[str]:
