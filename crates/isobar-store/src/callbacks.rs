@@ -7,7 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::counters::{Counter, next_ids};
-use crate::db::{Val, vals};
+use crate::db::vals;
+use crate::task_calls::among;
 use crate::{StoreError, Tx};
 
 /// Queues a callback for the processor of the team.
@@ -102,19 +103,10 @@ pub async fn done(tx: &mut Tx, scope: TeamScope, ids: &[i64]) -> Result<(), Stor
     if ids.is_empty() {
         return Ok(());
     }
-    let mut values: Vec<Val> = vals![scope.team()];
-    let marks: Vec<String> = ids
-        .iter()
-        .map(|id| {
-            values.push((*id).into());
-            format!("${}", values.len())
-        })
-        .collect();
+    let mut values = vals![scope.team()];
+    let list = among(&mut values, ids);
     tx.run(
-        &format!(
-            "DELETE FROM callback WHERE team_no = $1 AND id IN ({})",
-            marks.join(", ")
-        ),
+        &format!("DELETE FROM callback WHERE team_no = $1 AND id {list}"),
         values,
     )
     .await

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use crate::db::{Val, vals};
 use crate::late::{LateRow, Table};
 use crate::runs::Run;
+use crate::task_calls::among;
 use crate::task_instances::TaskInstance;
 use crate::{StoreError, Tx};
 
@@ -273,19 +274,10 @@ pub async fn done(tx: &mut Tx, scope: TeamScope, ids: &[i64]) -> Result<(), Stor
     if ids.is_empty() {
         return Ok(());
     }
-    let mut values: Vec<Val> = vals![scope.team()];
-    let marks: Vec<String> = ids
-        .iter()
-        .map(|id| {
-            values.push((*id).into());
-            format!("${}", values.len())
-        })
-        .collect();
+    let mut values = vals![scope.team()];
+    let list = among(&mut values, ids);
     tx.run(
-        &format!(
-            "DELETE FROM listener_call WHERE team_no = $1 AND id IN ({})",
-            marks.join(", ")
-        ),
+        &format!("DELETE FROM listener_call WHERE team_no = $1 AND id {list}"),
         values,
     )
     .await
