@@ -1,19 +1,21 @@
 //! A long-lived fork of the team's zygote that speaks in lock step: it says something, and the answer to that is what it is to do
 //! next. Meanwhile the team's code may ask for variables and connections, as a Dag file may.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use isobar_wire::answers::Reply;
 use isobar_wire::execution::{Caller, ExecutionApi};
 use isobar_wire::frames::DEFAULT_FRAME_LIMIT;
+use jiff::Timestamp;
 use nix::sys::signal::Signal;
 use serde_json::{Map, Value};
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
 use crate::channel::Channel;
-use crate::masker::Masker;
+use crate::masker::{Masker, MaskerConfig};
 use crate::processor::{ParseLog, answer_dag_file};
 use crate::supervisor::{Server, pump};
 use crate::tasklog::Stream;
@@ -25,6 +27,18 @@ const AFTER_EXIT: Duration = Duration::from_secs(2);
 const AFTER_TALK: Duration = Duration::from_secs(1);
 /// Pauses before a failed request of the team's code is tried again.
 const RETRIES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
+
+/// How such a process begins.
+pub(crate) struct Opening<'a> {
+    pub target: Target,
+    /// What its logs are called, and the folder of them.
+    pub name: &'static str,
+    /// What it says once it can be told something, and how long that may take.
+    pub ready: &'static str,
+    pub patience: Duration,
+    pub log_folder: &'a Path,
+    pub masking: &'a MaskerConfig,
+}
 
 /// One such process.
 pub(crate) struct Conversation {
@@ -38,8 +52,28 @@ pub(crate) struct Conversation {
 }
 
 impl Conversation {
+    /// Forks the process and waits until it says that it is ready; answers what it said with that.
+    pub(crate) async fn open(
+        zygote: &Zygote,
+        opening: Opening<'_>,
+        api: Arc<dyn ExecutionApi>,
+        caller: Caller,
+    ) -> Result<(Self, Map<String, Value>), String> {
+        let masker = Arc::new(Masker::new(opening.masking.clone()));
+        let file = format!("{}/{}.log", opening.name, Timestamp::now().strftime("%Y-%m-%d"));
+        let log = ParseLog::at(opening.log_folder, file.clone(), opening.name, Arc::clone(&masker));
+        let mut with = Self::begin(zygote, opening.target, log, masker, api, caller).await?;
+        let problem = match tokio::time::timeout(opening.patience, with.hear(&[opening.ready])).await {
+            Ok(Ok(ready)) => return Ok((with, ready)),
+            Ok(Err(how)) => format!("it {how}"),
+            Err(_) => format!("it was not ready within {} s", opening.patience.as_secs()),
+        };
+        with.end().await;
+        Err(format!("{problem}; its log is `{file}` in the team's log folder"))
+    }
+
     /// Forks the process; it is about to speak first.
-    pub(crate) async fn begin(
+    async fn begin(
         zygote: &Zygote,
         target: Target,
         log: ParseLog,

@@ -5,14 +5,11 @@ use std::sync::Arc;
 
 use isobar_wire::execution::{Caller, ExecutionApi};
 use isobar_wire::questions::{OpenQuestion, QuestionApi, Said};
-use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::HelperSpec;
-use crate::conversation::Conversation;
-use crate::masker::Masker;
-use crate::processor::ParseLog;
+use crate::conversation::{Conversation, Opening};
 use crate::zygote::{Target, Zygote};
 
 /// As many Dags as the helper keeps (`DAGS_KEPT` in `helper.py`).
@@ -63,35 +60,22 @@ impl Talk {
         caller: Caller,
         plugins: u64,
     ) -> Result<Self, String> {
-        let masker = Arc::new(Masker::new(spec.masking.clone()));
-        let day = Timestamp::now().strftime("%Y-%m-%d");
-        let log = ParseLog::at(
-            &spec.log_folder,
-            format!("helper/{day}.log"),
-            "helper",
-            Arc::clone(&masker),
-        );
-        let with = Conversation::begin(zygote, Target::Helper, log, masker, api, caller).await?;
-        let mut talk = Self {
+        let opening = Opening {
+            target: Target::Helper,
+            name: "helper",
+            ready: "HelperReady",
+            patience: spec.start_timeout,
+            log_folder: &spec.log_folder,
+            masking: &spec.masking,
+        };
+        let (with, ready) = Conversation::open(zygote, opening, api, caller).await?;
+        Ok(Self {
             with,
             dags: VecDeque::new(),
-            shapes_instances: false,
+            shapes_instances: ready.get("shapes_instances") == Some(&Value::Bool(true)),
             zygote: zygote.pid(),
             plugins,
-        };
-        let ready = tokio::time::timeout(spec.start_timeout, talk.with.hear(&["HelperReady"])).await;
-        let problem = match ready {
-            Ok(Ok(ready)) => {
-                talk.shapes_instances = ready.get("shapes_instances") == Some(&Value::Bool(true));
-                return Ok(talk);
-            }
-            Ok(Err(how)) => format!("it {how}"),
-            Err(_) => format!("it was not ready within {} s", spec.start_timeout.as_secs()),
-        };
-        talk.end().await;
-        Err(format!(
-            "{problem}; its log is `helper/{day}.log` in the team's log folder"
-        ))
+        })
     }
 
     /// Whether it can be asked.

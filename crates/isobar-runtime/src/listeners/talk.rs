@@ -6,14 +6,11 @@ use std::time::Duration;
 
 use isobar_wire::execution::{Caller, ExecutionApi};
 use isobar_wire::listeners::{Hook, ListenerApi, PendingCall};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::ListenersSpec;
-use crate::conversation::Conversation;
-use crate::masker::Masker;
-use crate::processor::ParseLog;
+use crate::conversation::{Conversation, Opening};
 use crate::zygote::{Target, Zygote};
 
 /// How long listeners may take to finish what they have begun (`before_stopping`).
@@ -61,39 +58,28 @@ impl Talk {
         api: Arc<dyn ExecutionApi>,
         plugins: u64,
     ) -> Result<Self, String> {
-        let masker = Arc::new(Masker::new(spec.masking.clone()));
-        let day = Timestamp::now().strftime("%Y-%m-%d");
-        let log = ParseLog::at(
-            &spec.log_folder,
-            format!("listeners/{day}.log"),
-            "listeners",
-            Arc::clone(&masker),
-        );
         let caller = Caller::Parse {
             team: spec.team,
             team_name: spec.team_name.clone(),
             bundle: (spec.bundles.first()).map_or_else(String::new, |bundle| bundle.name.to_string()),
         };
-        let mut with = Conversation::begin(zygote, Target::Listeners, log, masker, api, caller).await?;
-        let ready = tokio::time::timeout(spec.start_timeout, with.hear(&["ListenersReady"])).await;
-        let problem = match ready {
-            Ok(Ok(ready)) => {
-                let words = ready.get("hooks").and_then(Value::as_array).into_iter().flatten();
-                return Ok(Self {
-                    with,
-                    hooks: words.filter_map(|word| Hook::from_word(word.as_str()?)).collect(),
-                    has_all: ready.get("all").and_then(Value::as_bool) == Some(true),
-                    zygote: zygote.pid(),
-                    plugins,
-                });
-            }
-            Ok(Err(how)) => format!("it {how}"),
-            Err(_) => format!("it was not ready within {} s", spec.start_timeout.as_secs()),
+        let opening = Opening {
+            target: Target::Listeners,
+            name: "listeners",
+            ready: "ListenersReady",
+            patience: spec.start_timeout,
+            log_folder: &spec.log_folder,
+            masking: &spec.masking,
         };
-        with.end().await;
-        Err(format!(
-            "{problem}; its log is `listeners/{day}.log` in the team's log folder"
-        ))
+        let (with, ready) = Conversation::open(zygote, opening, api, caller).await?;
+        let words = ready.get("hooks").and_then(Value::as_array).into_iter().flatten();
+        Ok(Self {
+            with,
+            hooks: words.filter_map(|word| Hook::from_word(word.as_str()?)).collect(),
+            has_all: ready.get("all").and_then(Value::as_bool) == Some(true),
+            zygote: zygote.pid(),
+            plugins,
+        })
     }
 
     /// Whether it can be told anything.
